@@ -1,0 +1,30 @@
+# Every target is one line of the `crm` command line, which the first of them installs.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+CRM = $$(python3 home-server-infra/local/bootstrap.py)
+
+.PHONY: help demo up down reset status logs audit test test-fast lint bench
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
+demo: ## the main job, set-up included: two days of history, a minute live, through to the marts
+	@crm=$(CRM) && "$$crm" demo
+up: ## start the stack
+	@crm=$(CRM) && "$$crm" up
+down: ## stop the stack and keep its data
+	@crm=$(CRM) && "$$crm" down
+reset: ## stop the stack and delete its data (asks first)
+	@crm=$(CRM) && "$$crm" reset
+status: ## what runs, where, and where its log is
+	@crm=$(CRM) && "$$crm" status
+logs: ## last lines of every component's log
+	@crm=$(CRM) && "$$crm" logs
+audit: ## count every store and compare
+	@crm=$(CRM) && "$$crm" audit
+test: ## all tests, on a stack of their own
+	@crm=$(CRM) && "$$crm" test
+test-fast: ## tests that need no stack
+	@crm=$(CRM) && "$$crm" test --fast
+lint: ## formatters, linters, types, derived files
+	@crm=$(CRM) && "$$crm" lint
+bench: ## benchmarks; make bench B=startup for one
+	@crm=$(CRM) && "$$crm" bench $(B)

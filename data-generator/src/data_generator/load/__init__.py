@@ -1,0 +1,1 @@
+"""When records are sent: a window of history at once, or live by the wall clock."""

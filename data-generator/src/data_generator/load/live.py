@@ -1,0 +1,57 @@
+"""Live traffic by the wall clock: each second's records are sent as that second ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from data_generator.load.units import live_unit, send
+from data_generator.sinks import Sink
+from data_generator.world.config import World
+from data_platform_core.contracts import ENTITIES
+from data_platform_core.ledger.made import Ledger
+
+
+class Clock(Protocol):
+    """Seconds since 1970, and waiting until then."""
+
+    def now(self) -> float: ...
+
+    def wait_until(self, at: float) -> bool:
+        """Wait; False where the run was asked to stop meanwhile."""
+        ...
+
+
+@dataclass(frozen=True)
+class LiveRun:
+    """What a live run did: its first second, its seconds, its records."""
+
+    started_at: int
+    seconds: int
+    records: int
+
+
+def run_live(
+    world: World,
+    tps: float,
+    seconds: int | None,
+    sink: Sink,
+    ledger: Ledger,
+    clock: Clock,
+    on_second: Callable[[int, int], None] = lambda second, records: None,
+) -> LiveRun:
+    """Send `tps` records a second from the next full second on, for so many seconds or until stopped.
+
+    After a stall it catches up: no second is skipped.
+    """
+    first = int(clock.now()) + 1
+    second, records = first, 0
+    while seconds is None or second < first + seconds:
+        if not clock.wait_until(second + 1):
+            break
+        made = send(world, [live_unit(world, entity, second, tps) for entity in ENTITIES], sink, ledger)
+        records += made
+        on_second(second - first + 1, made)
+        second += 1
+    return LiveRun(first, second - first, records)

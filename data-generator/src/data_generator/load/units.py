@@ -1,0 +1,91 @@
+"""Units of work: made from their own words, sent, and written into the ledger before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+
+from data_generator.encode import digest_of
+from data_generator.sinks import Sink
+from data_generator.world.config import HOUR, SECOND, World
+from data_generator.world.records import records_of
+from data_generator.world.visits import EverydayTraffic, LiveTraffic, Traffic
+from data_platform_core.errors import UsageError
+from data_platform_core.ledger.made import Ledger, Unit
+
+_RECORDS_A_FLUSH = 20_000
+
+
+def history_unit(world: World, entity: str, start: int, end: int) -> Unit:
+    """Everyday records of an entity within [start, end)."""
+    pattern = "%Y-%m-%dT%H" if end - start <= HOUR else "%Y-%m-%d"
+    name = (datetime.fromtimestamp(start / SECOND, UTC)).strftime(pattern)
+    return Unit(entity, "history", name, (("world", world.id), ("start", start), ("end", end)))
+
+
+def live_unit(world: World, entity: str, second: int, tps: float) -> Unit:
+    """Live records of an entity within one second."""
+    name = (datetime(1970, 1, 1) + timedelta(seconds=second)).strftime("%Y-%m-%dT%H-%M-%S")
+    words = (("world", world.id), ("start", second * SECOND), ("end", (second + 1) * SECOND), ("tps", tps))
+    return Unit(entity, "live", name, words)
+
+
+def make(world: World, unit: Unit) -> pa.Table:
+    """The records of a unit.
+
+    Raises:
+        UsageError: the unit belongs to another world.
+    """
+    words = dict(unit.words)
+    if words["world"] != world.id:
+        raise UsageError(
+            f"the ledger holds records of world {words['world']}, and the settings now say world {world.id}: "
+            "restore the CRM_WORLD_… and CRM_SHOP_… settings, or begin anew with `crm reset`"
+        )
+    traffic: Traffic = LiveTraffic(float(words["tps"])) if unit.kind == "live" else EverydayTraffic()
+    return records_of(world, unit.entity, traffic, int(words["start"]), int(words["end"]))
+
+
+def send(
+    world: World,
+    units: Iterable[Unit],
+    sink: Sink,
+    ledger: Ledger,
+    on_progress: Callable[[int, int], None] = lambda units, records: None,
+) -> int:
+    """Make and send units that were not sent before; returns how many records that were.
+
+    Units go out in groups: begun in the ledger, put, flushed, and only then sent in the ledger.
+    """
+    done = ledger.sent_units()
+    total, waiting, records = 0, [], 0
+    for unit in units:
+        if unit.id in done:
+            on_progress(1, 0)
+            continue
+        table = make(world, unit)
+        ledger.begin(unit)
+        sink.put(unit.entity, unit.name, table)
+        waiting.append((unit, digest_of(unit.entity, table)))
+        records += table.num_rows
+        if records >= _RECORDS_A_FLUSH:
+            total += _settle(sink, ledger, waiting)
+            on_progress(len(waiting), records)
+            waiting, records = [], 0
+    total += _settle(sink, ledger, waiting)
+    on_progress(len(waiting), records)
+    return total
+
+
+def _settle(sink: Sink, ledger: Ledger, waiting: list[tuple[Unit, object]]) -> int:
+    sink.flush()
+    for unit, digest in waiting:
+        ledger.sent(unit, digest)  # type: ignore[arg-type]
+    return sum(digest.count for _, digest in waiting)  # type: ignore[attr-defined]
+
+
+def finish_unfinished(world: World, sink: Sink, ledger: Ledger) -> int:
+    """Send again what an earlier run began and was not known to have sent; silver settles repeats."""
+    return send(world, ledger.unfinished_units(), sink, ledger)

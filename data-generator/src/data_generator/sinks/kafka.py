@@ -1,0 +1,72 @@
+"""Kafka: idempotent, acknowledged by all, keyed by owner as Java clients partition."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from data_generator.encode import keys_of, lines_of
+from data_platform_core.errors import ComponentFailed
+from data_platform_core.layers import TOPICS
+
+
+class KafkaSink:
+    """Sends records to the entities' topics. The broker stamps the time of arrival."""
+
+    def __init__(self, bootstrap: str, timeout_seconds: float = 60.0) -> None:
+        self._bootstrap = bootstrap
+        self._timeout = timeout_seconds
+        self._failed: list[KafkaError] = []
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap,
+                "enable.idempotence": True,
+                "acks": "all",
+                "compression.type": "lz4",
+                "linger.ms": 20,
+                "partitioner": "murmur2_random",
+                "delivery.report.only.error": True,
+                "message.timeout.ms": int(timeout_seconds * 1000),
+                "queue.buffering.max.messages": 500_000,
+                "log_level": 0,
+                "on_delivery": self._on_failure,
+            }
+        )
+        self._check_topics()
+
+    def put(self, entity: str, unit: str, table: pa.Table) -> None:
+        topic, produce = TOPICS[entity], self._producer.produce
+        for line, key in zip(lines_of(entity, table), keys_of(entity, table), strict=True):
+            try:
+                produce(topic, line, key)
+            except BufferError:  # the queue is full: let the broker catch up
+                self._producer.poll(1.0)
+                produce(topic, line, key)
+        self._producer.poll(0)
+
+    def flush(self) -> None:
+        left = self._producer.flush(self._timeout)
+        if left or self._failed:
+            reason = str(self._failed[0]) if self._failed else "no answer in time"
+            raise ComponentFailed(
+                f"Kafka at {self._bootstrap} did not take {left + len(self._failed):,} records: {reason}; "
+                "see `crm status`, then run the same command again: it goes on where it stopped"
+            )
+
+    def _on_failure(self, error: KafkaError | None, message: Message) -> None:
+        if error:
+            self._failed.append(error)
+
+    def _check_topics(self) -> None:
+        try:
+            known = self._producer.list_topics(timeout=10).topics
+        except KafkaException:
+            raise ComponentFailed(
+                f"no Kafka answers at {self._bootstrap}: start the stack with `crm up`, "
+                "or set CRM_KAFKA_BOOTSTRAP to yours"
+            ) from None
+        missing = sorted(set(TOPICS.values()) - set(known))
+        if missing:
+            raise ComponentFailed(
+                f"Kafka at {self._bootstrap} has no topic {', '.join(missing)}: `crm up` creates them"
+            )

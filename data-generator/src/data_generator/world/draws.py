@@ -1,0 +1,78 @@
+"""Random numbers without state: a draw is a hash of (seed, purpose, counter).
+
+So any record can be made alone, in any order, by any number of workers. The mixing function is the
+finaliser of SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+U64 = npt.NDArray[np.uint64]
+I64 = npt.NDArray[np.int64]
+F64 = npt.NDArray[np.float64]
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+class Draws:
+    """Draws of one world. `purpose` names what is drawn, `counter` for whom."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def bits(self, purpose: str, counter: U64) -> U64:
+        """64 random bits each."""
+        with np.errstate(over="ignore"):
+            return _mix(_mix(counter * _GOLDEN + self._key(purpose)) + _GOLDEN)
+
+    def uniform(self, purpose: str, counter: U64) -> F64:
+        """Uniform in [0, 1), 53 bits."""
+        return (self.bits(purpose, counter) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+    def integer(self, purpose: str, counter: U64, below: int) -> I64:
+        """Uniform in 0 … below - 1."""
+        return (self.uniform(purpose, counter) * below).astype(np.int64)
+
+    def choice(self, purpose: str, counter: U64, weights: F64) -> I64:
+        """An index, drawn by weight."""
+        cumulative = np.cumsum(weights) / np.sum(weights)
+        picked = np.searchsorted(cumulative, self.uniform(purpose, counter), side="right")
+        return np.minimum(picked, len(weights) - 1).astype(np.int64)
+
+    def ids(self, prefix: str, purpose: str, counter: U64) -> pa.Array:
+        """Ids of 16 hexadecimal digits behind a prefix."""
+        return pc.binary_join_element_wise(prefix, _hex(self.bits(purpose, counter)), "")
+
+    def long_ids(self, purpose: str, counter: U64) -> pa.Array:
+        """Ids of 32 hexadecimal digits."""
+        high = _hex(self.bits(purpose + ", high", counter))
+        low = _hex(self.bits(purpose + ", low", counter))
+        return pc.binary_join_element_wise(high, low, "")
+
+    def _key(self, purpose: str) -> np.uint64:
+        return _key(self._seed, purpose)
+
+
+@lru_cache(maxsize=1024)
+def _key(seed: int, purpose: str) -> np.uint64:
+    word = hashlib.blake2b(f"{seed}/{purpose}".encode(), digest_size=8).digest()
+    return np.uint64(int.from_bytes(word, "big"))
+
+
+def _mix(x: U64) -> U64:
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def _hex(bits: U64) -> pa.Array:
+    text = bits.astype(">u8").tobytes().hex().encode()
+    offsets = np.arange(0, 16 * len(bits) + 1, 16, dtype=np.int32)
+    return pa.StringArray.from_buffers(len(bits), pa.py_buffer(offsets), pa.py_buffer(text))

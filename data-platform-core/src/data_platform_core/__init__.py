@@ -1,0 +1,1 @@
+"""What all parts of the platform agree on: contracts, names, settings, ledger, gates."""

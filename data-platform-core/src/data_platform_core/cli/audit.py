@@ -1,0 +1,48 @@
+"""`crm audit`: count every store and compare."""
+
+from __future__ import annotations
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from data_platform_core.errors import StoresDisagree
+from data_platform_core.ledger.audit import EntityAudit, audit
+from data_platform_core.settings import load_settings
+
+_COLUMNS = ("entity", "made", "Kafka", "bronze", "quarantine", "silver", "published", "warehouse", "marts", "agree")
+
+
+def audit_table(rows: list[EntityAudit]) -> Table:
+    """The audit as a table for people."""
+    table = Table(*_COLUMNS[:1], title="Records, each figure counted in its own store", title_justify="left")
+    for column in _COLUMNS[1:]:
+        table.add_column(column, justify="right" if column != "agree" else "center")
+    for row in rows:
+        counts = (row.made.count, row.kafka, row.bronze, row.quarantine, row.silver.count)
+        counts += (row.published.count, row.warehouse, row.marts)
+        verdict = "[red]no[/red]" if row.disagreements else "[green]yes[/green]"
+        table.add_row(row.entity, *(f"{count:,}" for count in counts), verdict)
+    return table
+
+
+def check_agreement(rows: list[EntityAudit]) -> None:
+    """Fail where stores disagree.
+
+    Raises:
+        StoresDisagree: with what disagrees, per entity.
+    """
+    found = [f"{row.entity}: {words}" for row in rows for words in row.disagreements]
+    if found:
+        raise StoresDisagree("the stores disagree:\n  " + "\n  ".join(found))
+
+
+def audit_command() -> None:
+    """Count every store and compare, record by record. Exit code 1 where they disagree."""
+    rows = audit(load_settings())
+    Console(highlight=False).print(audit_table(rows))
+    check_agreement(rows)
+
+
+def register(app: typer.Typer) -> None:
+    app.command("audit", rich_help_panel="Platform")(audit_command)

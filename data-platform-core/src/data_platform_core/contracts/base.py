@@ -1,0 +1,93 @@
+"""What every record carries, and the words contracts are written in.
+
+A contract is a pydantic model: strict, frozen, extra fields refused. Everything else that states a
+schema is derived from it (see `data_platform_core.derive`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import PlainSerializer
+
+INSTANT_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$"
+INSTANT_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
+
+
+def _read_spelling(value: Any) -> Any:
+    """Read the one spelling of a time; refuse every other, so that a record has one form on the wire."""
+    if not isinstance(value, str):
+        return value
+    if not re.match(INSTANT_PATTERN, value):
+        raise ValueError("must be UTC with microseconds, as in 2026-01-31T09:00:00.000000Z")
+    return datetime.strptime(value, INSTANT_FORMAT).replace(tzinfo=UTC)
+
+
+def _is_utc(value: datetime) -> datetime:
+    if value.utcoffset() != timedelta(0):
+        raise ValueError("must be UTC")
+    return value
+
+
+Instant = Annotated[
+    AwareDatetime,
+    BeforeValidator(_read_spelling),
+    AfterValidator(_is_utc),
+    PlainSerializer(lambda value: value.strftime(INSTANT_FORMAT), return_type=str),
+]
+"""A point in time: UTC, microseconds, spelled `2026-01-31T09:00:00.000000Z` on the wire."""
+
+Sequence = Annotated[int, Field(ge=0, le=2**63 - 1)]
+MinorUnits = Annotated[int, Field(ge=0, le=10**15)]
+RecordId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+CustomerId = Annotated[str, Field(pattern=r"^cus_[0-9a-f]{16}$")]
+ProductId = Annotated[str, Field(pattern=r"^prd_[0-9a-f]{16}$")]
+OrderId = Annotated[str, Field(pattern=r"^ord_[0-9a-f]{16}$")]
+VisitorId = Annotated[str, Field(pattern=r"^vis_[0-9a-f]{16}$")]
+SessionId = Annotated[str, Field(pattern=r"^ses_[0-9a-f]{16}$")]
+Currency = Literal["KRW", "USD", "EUR", "JPY"]
+"""ISO 4217. A shop has one of them."""
+
+
+@dataclass(frozen=True)
+class Law:
+    """A rule between the fields of one record, said for Python and for Spark SQL.
+
+    A test runs both over the example files and compares their verdicts.
+    """
+
+    name: str
+    holds: Callable[[Any], bool]
+    spark_sql: str
+
+
+class Part(BaseModel):
+    """A nested part of a record."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+
+class Record(Part):
+    """What every record of every entity carries."""
+
+    entity: ClassVar[str]
+    version: ClassVar[int]
+    key: ClassVar[tuple[str, ...]]
+    """The fields that make a record the same record, however often it arrives."""
+    laws: ClassVar[tuple[Law, ...]] = ()
+
+    occurred_at: Annotated[Instant, Field(description="Event time.")]
+    sequence: Annotated[
+        Sequence,
+        Field(description="Grows from record to record of one owner, whatever the order of arrival."),
+    ]
+
+    def model_post_init(self, context: Any) -> None:
+        for law in self.laws:
+            if not law.holds(self):
+                raise ValueError(f"law broken: {law.name}")

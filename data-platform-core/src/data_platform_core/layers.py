@@ -1,0 +1,55 @@
+"""Names of topics, tables, paths and schemas. They stand here and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from data_platform_core.contracts import CONTRACTS, ENTITIES
+
+Layer = Literal["bronze", "silver", "quarantine"]
+LAYERS: tuple[Layer, ...] = ("bronze", "silver", "quarantine")
+
+SCHEMAS = ("lake", "staging", "warehouse", "marts", "ops")
+"""Schemas of the database `warehouse`."""
+
+OWNER_FIELD = {
+    "events": "customer_id",
+    "orders": "customer_id",
+    "products": "product_id",
+    "profiles": "customer_id",
+}
+"""The field whose value is a message's key in Kafka; an anonymous event is keyed by its visitor."""
+
+WAREHOUSE_TABLE = {
+    "events": "warehouse.fct_events",
+    "orders": "warehouse.fct_order_status",
+    "products": "warehouse.dim_product",
+    "profiles": "warehouse.dim_customer",
+}
+"""The model of the warehouse that has one row per record of an entity."""
+
+ACTIVITY_MART = "marts.activity_by_day"
+REVENUE_MART = "marts.revenue_by_segment_and_day"
+
+
+def topic(entity: str) -> str:
+    """The Kafka topic of an entity."""
+    return f"crm.{entity}.v{CONTRACTS[entity].version}"
+
+
+def lake_table(root: str, layer: Layer, entity: str) -> str:
+    """The address of a Delta table below the lake's root."""
+    return f"{root}/{layer}/{entity}"
+
+
+def checkpoint(root: str, entity: str) -> str:
+    """The address of the checkpoint of an entity's stream."""
+    return f"{root}/checkpoints/{entity}"
+
+
+def published_table(entity: str) -> str:
+    """The PostgreSQL table that the publish writes."""
+    return f"lake.{entity}"
+
+
+TOPICS = {entity: topic(entity) for entity in ENTITIES}

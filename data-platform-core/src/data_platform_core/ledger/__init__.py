@@ -1,0 +1,1 @@
+"""What was made = what arrived, at every stop."""

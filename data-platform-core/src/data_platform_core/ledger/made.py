@@ -1,0 +1,115 @@
+"""The ledger of what was made: a file to which each unit of work is written before and after it is sent.
+
+A unit that was begun and not finished is made again from its own words (the world is a function), so
+that after any crash the ledger and Kafka agree again. A last line cut short by a crash is not a line.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from data_platform_core.derive.canonical import Digest
+from data_platform_core.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit of work of the generator: one entity, and the words that make it again."""
+
+    entity: str
+    kind: str
+    name: str
+    words: tuple[tuple[str, str | int | float], ...] = ()
+
+    @property
+    def id(self) -> str:
+        return f"{self.kind}/{self.entity}/{self.name}"
+
+
+class Ledger:
+    """Units begun and sent, in one append-only file. One writer at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the ledger for this process.
+
+        Raises:
+            UsageError: another generator writes to it.
+        """
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.with_suffix(".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise UsageError(
+                    f"another generator is writing to {self._path}; wait for it or stop it"
+                ) from None
+            self._mend_last_line()
+            yield
+
+    def begin(self, unit: Unit) -> None:
+        """Write down a unit before its first record is sent."""
+        self._append({"state": "begun", **asdict(unit), "words": dict(unit.words)})
+
+    def sent(self, unit: Unit, digest: Digest) -> None:
+        """Write down a unit after the broker has acknowledged all its records."""
+        self._append({"state": "sent", "id": unit.id, "entity": unit.entity, **_digest_words(digest)})
+
+    def sent_units(self) -> dict[str, Digest]:
+        """Digest of every unit sent, by its id."""
+        return {line["id"]: _digest_of(line) for line in self._lines() if line["state"] == "sent"}
+
+    def unfinished_units(self) -> list[Unit]:
+        """Units that were begun and never known to have been sent."""
+        sent = self.sent_units()
+        begun = {}
+        for line in self._lines():
+            if line["state"] == "begun":
+                unit = Unit(line["entity"], line["kind"], line["name"], tuple(line["words"].items()))
+                begun[unit.id] = unit
+        return [unit for id_, unit in begun.items() if id_ not in sent]
+
+    def made(self, entity: str) -> Digest:
+        """Digest of all that was made of an entity."""
+        total = Digest()
+        seen = {line["id"]: line for line in self._lines() if line["state"] == "sent"}
+        for line in seen.values():
+            if line["entity"] == entity:
+                total += _digest_of(line)
+        return total
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        if not self._path.exists():
+            return
+        for line in self._path.read_text().splitlines():
+            if line.endswith("}"):
+                yield json.loads(line)
+
+    def _append(self, line: dict[str, Any]) -> None:
+        with self._path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _mend_last_line(self) -> None:
+        if self._path.exists() and not self._path.read_bytes().endswith(b"\n"):
+            whole = self._path.read_bytes().rpartition(b"\n")[0]
+            self._path.write_bytes(whole + b"\n" if whole else b"")
+
+
+def _digest_words(digest: Digest) -> dict[str, Any]:
+    return {"count": digest.count, "digest": digest.hex}
+
+
+def _digest_of(line: dict[str, Any]) -> Digest:
+    return Digest.from_hex(line["count"], line["digest"])

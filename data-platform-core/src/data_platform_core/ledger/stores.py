@@ -1,0 +1,131 @@
+"""What each store holds, counted in that store itself."""
+
+from __future__ import annotations
+
+import polars as pl
+import psycopg
+import pyarrow as pa
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
+
+from data_platform_core.contracts import CONTRACTS
+from data_platform_core.derive.canonical import Digest, digest_of_frame, digest_postgres
+from data_platform_core.derive.fields import fields_of
+from data_platform_core.errors import ComponentFailed
+from data_platform_core.layers import (
+    ACTIVITY_MART,
+    TOPICS,
+    WAREHOUSE_TABLE,
+    Layer,
+    lake_table,
+    published_table,
+)
+from data_platform_core.settings import Settings
+
+
+def s3_options(settings: Settings) -> dict[str, str]:
+    """How a reader outside Spark reaches the lake."""
+    return {
+        "AWS_ENDPOINT_URL": settings.s3_url,
+        "AWS_ACCESS_KEY_ID": settings.s3_access_key,
+        "AWS_SECRET_ACCESS_KEY": settings.secret("s3_secret_key"),
+        "AWS_REGION": "us-east-1",
+        "AWS_ALLOW_HTTP": "true",
+    }
+
+
+def open_table(settings: Settings, layer: Layer, entity: str) -> DeltaTable | None:
+    """A table of the lake for reading, or None where it does not exist yet."""
+    address = lake_table(settings.lake_root, layer, entity).replace("s3a://", "s3://")
+    try:
+        return DeltaTable(address, storage_options=s3_options(settings))
+    except TableNotFoundError:
+        return None
+    except OSError as error:
+        raise ComponentFailed(f"the lake at {settings.s3_url} is out of reach: {_short(error)}") from None
+
+
+def kafka_count(settings: Settings, entity: str) -> int:
+    """Messages ever appended to the entity's topic: end offsets, so that retention takes none away."""
+    consumer = Consumer({"bootstrap.servers": settings.kafka_address, "group.id": "crm-audit", "log_level": 0})
+    try:
+        topic = TOPICS[entity]
+        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        return sum(
+            consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1] for p in partitions
+        )
+    except KafkaException as error:
+        raise ComponentFailed(f"Kafka at {settings.kafka_address} is out of reach: {error}") from None
+    finally:
+        consumer.close()
+
+
+def lake_counts(settings: Settings, layer: Layer, entity: str) -> tuple[int, int]:
+    """Rows of a bronze or quarantine table, and how many different messages they are."""
+    table = open_table(settings, layer, entity)
+    if table is None:
+        return 0, 0
+    values = pl.from_arrow(table.to_pyarrow_table(columns=["value"]))
+    return len(values), values["value"].n_unique()
+
+
+def silver_digest(settings: Settings, entity: str) -> Digest:
+    """Digest of the entity's silver table."""
+    table = open_table(settings, "silver", entity)
+    if table is None:
+        return Digest()
+    columns = [field.name for field in fields_of(CONTRACTS[entity])]
+    rows: pa.Table = table.to_pyarrow_table(columns=columns)
+    return digest_of_frame(CONTRACTS[entity], pl.from_arrow(rows))
+
+
+def connect(settings: Settings, role: str = "crm_publisher") -> psycopg.Connection:
+    """A connection to the warehouse in one of its roles.
+
+    Raises:
+        ComponentFailed: the server is out of reach or refuses the role.
+    """
+    password = settings.secret({"crm_publisher": "publisher_password", "crm_dbt": "dbt_password"}[role])
+    try:
+        return psycopg.connect(warehouse_dsn(settings, role), password=password, connect_timeout=10)
+    except psycopg.OperationalError as error:
+        raise ComponentFailed(f"the warehouse did not let {role} in: {_short(error)}") from None
+
+
+def warehouse_dsn(settings: Settings, role: str) -> str:
+    """The DSN of the warehouse for a role, without its password."""
+    if settings.postgres_dsn:
+        parts = psycopg.conninfo.conninfo_to_dict(settings.postgres_dsn)
+        host, port = parts.get("host", "127.0.0.1"), parts.get("port", 5432)
+    else:
+        host, port = "127.0.0.1", settings.port("postgres")
+    return f"postgresql://{role}@{host}:{port}/warehouse"
+
+
+def published_digest(connection: psycopg.Connection, entity: str) -> Digest:
+    """Digest of the entity's published table, computed by PostgreSQL."""
+    row = connection.execute(digest_postgres(CONTRACTS[entity], published_table(entity))).fetchone()
+    return Digest(*map(int, row)) if row else Digest()
+
+
+def warehouse_count(connection: psycopg.Connection, entity: str) -> int:
+    """Rows of the warehouse model that has one row per record; 0 where dbt has not built it yet."""
+    return _number(connection, WAREHOUSE_TABLE[entity], "count(*)")
+
+
+def mart_count(connection: psycopg.Connection, entity: str) -> int:
+    """Records that the mart of daily activity accounts for."""
+    return _number(connection, ACTIVITY_MART, f"coalesce(sum(record_count) filter (where entity = '{entity}'), 0)")
+
+
+def _number(connection: psycopg.Connection, table: str, expression: str) -> int:
+    exists = connection.execute("select to_regclass(%s)", (table,)).fetchone()
+    if not exists or exists[0] is None:
+        return 0
+    row = connection.execute(f"select {expression} from {table}").fetchone()  # type: ignore[arg-type]
+    return int(row[0]) if row else 0
+
+
+def _short(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:300]

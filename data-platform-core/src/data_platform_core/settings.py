@@ -1,0 +1,156 @@
+"""One typed settings object, read once at each entry point.
+
+Every setting is an environment variable with the prefix `CRM_`. The defaults fit the local stack.
+Secrets have no default: the local stack generates them into `credentials.env` in its folder, a file
+that only its owner can read; elsewhere they are set in the environment, which wins over the file.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import date
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from data_platform_core.errors import CrmError, UsageError
+
+_USUAL_PORTS = {
+    "kafka": 9092,
+    "kafka-controller": 9093,
+    "minio": 9000,
+    "minio-console": 9001,
+    "postgres": 5432,
+    "airflow": 8080,
+    "airflow-triggerer-log": 8794,
+    "airflow-worker-log": 8793,
+    "spark-ui": 4040,
+}
+
+
+class Settings(BaseSettings):
+    """Where things are, who may enter, and what world is made."""
+
+    model_config = SettingsConfigDict(env_prefix="CRM_", extra="ignore", frozen=True)
+
+    home: Path = Field(Path(".crm"), description="Everything installed: environments, jars, binaries.")
+    stack: Path | None = Field(None, description="Data, logs and credentials of one stack; default HOME/stack.")
+    port_offset: int = Field(10_000, ge=0, le=50_000, description="Added to each component's usual port.")
+
+    kafka_bootstrap: str | None = Field(None, description="A Kafka of your own, host:port[,…].")
+    kafka_partitions: int = Field(6, ge=1, le=1000)
+    kafka_retention_hours: int = Field(24 * 7, ge=1)
+
+    s3_endpoint: str | None = Field(None, description="An S3 store of your own, as a URL.")
+    s3_access_key: str = "crm"
+    s3_secret_key: SecretStr | None = None
+    lake_root: str = Field("s3a://lake", pattern=r"^s3a://[a-z0-9.-]+(/[a-z0-9_.-]+)*$")
+
+    postgres_dsn: str | None = Field(
+        None, description="A PostgreSQL of your own: the DSN of a role that may create roles and databases."
+    )
+    postgres_admin_password: SecretStr | None = None
+    publisher_password: SecretStr | None = None
+    dbt_password: SecretStr | None = None
+    airflow_db_password: SecretStr | None = None
+
+    airflow_admin_password: SecretStr | None = None
+    airflow_jwt_secret: SecretStr | None = None
+    airflow_fernet_key: SecretStr | None = None
+
+    spark_master: str = "local[*]"
+    spark_driver_memory: str = "2g"
+    stream_trigger_seconds: float = Field(1.0, gt=0)
+    stream_masters_trigger_seconds: float = Field(10.0, gt=0)
+    stream_max_offsets_per_trigger: int = Field(200_000, ge=1)
+    fail_point: str | None = Field(None, description="Tests only: where this process kills itself.")
+
+    world_seed: int = Field(42, ge=0, lt=2**63)
+    world_opened_on: date = date(2026, 1, 1)
+    world_customers: int = Field(2_000, ge=1, le=10_000_000)
+    world_products: int = Field(200, ge=1, le=1_000_000)
+    world_events_per_day: int = Field(20_000, ge=1)
+    shop_time_zone: str = "Asia/Seoul"
+    shop_currency: str = Field("KRW", pattern=r"^(KRW|USD|EUR|JPY)$")
+
+    @field_validator("shop_time_zone")
+    @classmethod
+    def _is_a_time_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (KeyError, ValueError, OSError) as error:
+            raise ValueError(f"{name!r} is not a time zone; write one as Asia/Seoul") from error
+        return name
+
+    @field_validator("home", "stack")
+    @classmethod
+    def _is_absolute(cls, path: Path | None) -> Path | None:
+        return path.expanduser().resolve() if path else path
+
+    @property
+    def stack_dir(self) -> Path:
+        return self.stack or self.home / "stack"
+
+    @property
+    def credentials_file(self) -> Path:
+        return self.stack_dir / "credentials.env"
+
+    @property
+    def ledger_file(self) -> Path:
+        return self.stack_dir / "ledger" / "made.jsonl"
+
+    def port(self, name: str) -> int:
+        """The port of a component of the local stack, by its name."""
+        return _USUAL_PORTS[name] + self.port_offset
+
+    @property
+    def kafka_address(self) -> str:
+        return self.kafka_bootstrap or f"127.0.0.1:{self.port('kafka')}"
+
+    @property
+    def s3_url(self) -> str:
+        return self.s3_endpoint or f"http://127.0.0.1:{self.port('minio')}"
+
+    @property
+    def s3_bucket(self) -> str:
+        return self.lake_root.removeprefix("s3a://").split("/")[0]
+
+    @property
+    def airflow_url(self) -> str:
+        return f"http://127.0.0.1:{self.port('airflow')}"
+
+    def secret(self, name: str) -> str:
+        """The value of a secret.
+
+        Raises:
+            CrmError: it is not set.
+        """
+        value = getattr(self, name)
+        if value is None:
+            raise CrmError(
+                f"CRM_{name.upper()} is not set: start the stack with `crm up`, which generates it into "
+                f"{self.credentials_file}, or set it in the environment"
+            )
+        return value.get_secret_value()
+
+
+_CREDENTIALS = "credentials.env"
+
+
+def load_settings() -> Settings:
+    """The settings from the environment and the stack's credentials file.
+
+    Raises:
+        UsageError: a setting has an impossible value.
+    """
+    home = Path(os.environ.get("CRM_HOME", ".crm"))
+    stack = Path(os.environ.get("CRM_STACK", home / "stack"))
+    try:
+        return Settings(_env_file=stack / _CREDENTIALS)  # type: ignore[call-arg]
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"CRM_{'_'.join(map(str, e['loc'])).upper()}={e['input']!r}: {e['msg']}" for e in error.errors()
+        )
+        raise UsageError(f"a setting is wrong: {wrong}") from None

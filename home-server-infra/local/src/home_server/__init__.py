@@ -1,0 +1,1 @@
+"""The whole platform as real processes on the loopback of one machine, without Docker."""

@@ -1,0 +1,95 @@
+"""`crm up`, `down`, `status` and the other commands of the stack."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from data_platform_core.errors import UsageError
+from data_platform_core.settings import load_settings
+from home_server import stack
+from home_server.environment import settings_environment, tool_environment
+from home_server.processes import Processes
+
+console = Console(highlight=False, soft_wrap=True)
+
+Only = Annotated[list[str] | None, typer.Argument(help="Only these components and what they need; all without it.", show_default=False)]
+
+
+def up(only: Only = None) -> None:
+    """Start the stack, installing what is missing. What runs already is left as it is."""
+    seconds = stack.up(load_settings(), console, tuple(only or ()))
+    console.print(f"up; the longest step took {max(seconds.values()):.0f} s. Addresses: [bold]crm status[/bold]")
+
+
+def down(only: Only = None) -> None:
+    """Stop the stack and keep its data."""
+    stack.down(load_settings(), console, tuple(only or ()))
+    console.print("down; the data is kept")
+
+
+def reset(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+    """Stop the stack and delete its data, logs and passwords. Asks first."""
+    settings = load_settings()
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError("reset deletes all data of the stack: say `crm reset --yes` where nobody can be asked")
+        typer.confirm(f"Delete all data in {settings.stack_dir}?", abort=True)
+    stack.reset(settings, console)
+    console.print(f"{settings.stack_dir} is gone")
+
+
+def status(as_json: Annotated[bool, typer.Option("--json", help="All of it, for other tools.")] = False) -> None:
+    """What runs, where, and where its log is. Exit code 1 where a component has died."""
+    found = stack.status(load_settings())
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        table = Table("component", "state", "pid", "address", "log", box=None)
+        colours = {"running": "green", "died": "red", "stopped": "dim"}
+        for part in found["components"]:
+            state = f"[{colours[part['state']]}]{part['state']}[/]"
+            table.add_row(part["name"], state, str(part["pid"] or ""), part["address"], part["log"])
+        console.print(table)
+    dead = [part["name"] for part in found["components"] if part["state"] == "died"]
+    if dead:
+        Console(stderr=True).print(f"[red]{', '.join(dead)} died:[/red] read the log, then `crm up` starts it again")
+        raise typer.Exit(1)
+
+
+def logs(
+    only: Only = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="Lines of each log.")] = 20,
+) -> None:
+    """The last lines of the components' logs."""
+    settings = load_settings()
+    processes = Processes(settings.stack_dir)
+    for name in only or stack.component_names(settings):
+        log = processes.log(name)
+        if not log.exists():
+            continue
+        console.rule(f"{name}  [dim]{log}[/dim]", align="left")
+        for line in log.read_text(errors="replace").splitlines()[-lines:]:
+            console.out(line, highlight=False)
+
+
+def env() -> None:
+    """The stack's settings as `export` lines; `source env.sh` reads them."""
+    settings = load_settings()
+    exported = settings_environment(settings)
+    if settings.credentials_file.exists():
+        exported |= tool_environment(settings)
+    for name, value in exported.items():
+        typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+def register(app: typer.Typer) -> None:
+    for command in (up, down, reset, status, logs):
+        app.command(rich_help_panel="Stack")(command)
+    app.command(rich_help_panel="Platform")(env)

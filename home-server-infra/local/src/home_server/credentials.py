@@ -1,0 +1,43 @@
+"""Passwords of the local stack: generated once, into one file that only its owner can read."""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+from pathlib import Path
+
+_NAMES = (
+    "s3_secret_key",
+    "postgres_admin_password",
+    "publisher_password",
+    "dbt_password",
+    "airflow_db_password",
+    "airflow_admin_password",
+    "airflow_jwt_secret",
+)
+
+
+def ensure_credentials(file: Path) -> bool:
+    """Write the file if there is none; True where it was written now."""
+    if file.exists():
+        return False
+    file.parent.mkdir(parents=True, exist_ok=True)
+    fernet = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+    lines = [f"CRM_{name.upper()}={secrets.token_urlsafe(18)}" for name in _NAMES]
+    lines.append(f"CRM_AIRFLOW_FERNET_KEY={fernet}")
+    half = file.with_suffix(".half")
+    half.unlink(missing_ok=True)
+    with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
+        opened.write("# The passwords of this stack, valid on this machine's loopback only.\n")
+        opened.write("\n".join(lines) + "\n")
+    half.replace(file)
+    return True
+
+
+def write_private(file: Path, text: str) -> None:
+    """Write a file that only its owner can read."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.unlink(missing_ok=True)
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
+        opened.write(text)

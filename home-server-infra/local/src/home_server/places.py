@@ -1,0 +1,31 @@
+"""Where things are below the repository and below `CRM_HOME`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from data_platform_core.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[4]
+CONF = ROOT / "home-server-infra" / "local" / "conf"
+REQUIREMENTS = ROOT / "requirements"
+
+
+def env_bin(settings: Settings, environment: str, program: str) -> str:
+    """A program of one of the installed environments."""
+    return str(settings.home / "envs" / environment / "bin" / program)
+
+
+def jars(settings: Settings, component: str) -> Path:
+    """The folder of a component's jars."""
+    return settings.home / "jars" / component
+
+
+def log_file(settings: Settings, name: str) -> Path:
+    """The log of a component of a stack."""
+    return settings.stack_dir / "logs" / f"{name}.log"
+
+
+def data_dir(settings: Settings, name: str) -> Path:
+    """The data of a component of a stack."""
+    return settings.stack_dir / "data" / name

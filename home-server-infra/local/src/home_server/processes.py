@@ -1,0 +1,164 @@
+"""Components as processes: started detached, found again after any crash, stopped whole.
+
+A component writes its own pid into a file and then becomes the program (`sh -c 'echo $$ > pid; exec …'`),
+so that no crash of the starter, at any instant, leaves a process that cannot be found.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from data_platform_core.errors import ComponentFailed
+from home_server.steps import tail_of
+
+_CLOCK_SLACK_SECONDS = 5.0
+cancelled = threading.Event()
+"""Set when the plan is given up: waits end."""
+
+
+@dataclass(frozen=True)
+class Component:
+    """A program of the stack: how to start it, and how to know that it answers."""
+
+    name: str
+    command: Sequence[str]
+    env: Mapping[str, str]
+    is_ready: Callable[[], bool]
+    ports: Mapping[str, int] = field(default_factory=dict)
+    address: str = ""
+    prepare: Callable[[], None] = lambda: None
+    ready_within_seconds: float = 120.0
+
+
+class Processes:
+    """The processes of one stack."""
+
+    def __init__(self, stack: Path) -> None:
+        self._stack = stack
+
+    def log(self, name: str) -> Path:
+        return self._stack / "logs" / f"{name}.log"
+
+    def find(self, name: str) -> psutil.Process | None:
+        """The component's process, if it lives."""
+        file = self._pid_file(name)
+        try:
+            process = psutil.Process(int(file.read_text()))
+            # a pid that was given to another process since is younger than the file
+            is_ours = process.create_time() < file.stat().st_mtime + _CLOCK_SLACK_SECONDS
+            return process if is_ours and process.status() != psutil.STATUS_ZOMBIE else None
+        except (OSError, ValueError, psutil.Error):
+            return None
+
+    def was_started(self, name: str) -> bool:
+        """Whether it was started and not stopped since: if it does not live, it died."""
+        return self._pid_file(name).exists()
+
+    def start(self, component: Component) -> str:
+        """Start a component, unless it lives, and wait until it is ready.
+
+        Raises:
+            ComponentFailed: a port of it is taken, it died, or it is not ready in time.
+        """
+        process = self.find(component.name)
+        if process is None:
+            self._check_ports(component)
+            component.prepare()
+            self._launch(component)
+        self._wait_until_ready(component)
+        return component.address
+
+    def stop(self, name: str, stop_signal: signal.Signals = signal.SIGTERM, within_seconds: float = 30.0) -> bool:
+        """Stop a component and all that it started; True where it lived."""
+        process = self.find(name)
+        if process is None:
+            self._pid_file(name).unlink(missing_ok=True)
+            return False
+        family = self._family(process)
+        process.send_signal(stop_signal)
+        _, left = psutil.wait_procs([process], timeout=within_seconds)
+        _, left = psutil.wait_procs([*left, *family], timeout=3.0)
+        for survivor in left:
+            try:
+                survivor.kill()
+            except psutil.NoSuchProcess:
+                pass
+        psutil.wait_procs(left, timeout=10.0)
+        self._pid_file(name).unlink(missing_ok=True)
+        return True
+
+    def _family(self, process: psutil.Process) -> list[psutil.Process]:
+        """What a process started, however it detached itself within its session."""
+        found = {child.pid: child for child in process.children(recursive=True)}
+        for other in psutil.process_iter():
+            try:
+                if other.pid != process.pid and os.getsid(other.pid) == process.pid:
+                    found[other.pid] = other
+            except (OSError, psutil.Error):
+                continue
+        return list(found.values())
+
+    def _launch(self, component: Component) -> None:
+        for folder in ("logs", "run", "data"):
+            (self._stack / folder).mkdir(parents=True, exist_ok=True)
+        with self.log(component.name).open("ab") as log:
+            subprocess.Popen(
+                ["sh", "-c", 'echo $$ > "$0"; exec "$@"', str(self._pid_file(component.name)), *component.command],
+                env=dict(component.env),
+                cwd=self._stack,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def _wait_until_ready(self, component: Component) -> None:
+        deadline = time.monotonic() + component.ready_within_seconds
+        born = time.monotonic()
+        while not component.is_ready():
+            if cancelled.is_set():
+                raise ComponentFailed(f"{component.name}: given up")
+            is_gone = self.find(component.name) is None and time.monotonic() - born > 1.0
+            if is_gone:
+                raise ComponentFailed(f"{component.name} died while starting; {tail_of(self.log(component.name))}")
+            if time.monotonic() > deadline:
+                raise ComponentFailed(
+                    f"{component.name} does not answer after {component.ready_within_seconds:.0f} s; "
+                    f"{tail_of(self.log(component.name))}"
+                )
+            time.sleep(0.2)
+
+    def _check_ports(self, component: Component) -> None:
+        for what, port in component.ports.items():
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind(("127.0.0.1", port))
+                except OSError:
+                    raise ComponentFailed(
+                        f"port {port}, which {what} needs, is taken{_holder(port)}: "
+                        "end that, or move the whole stack with CRM_PORT_OFFSET (now added: the default is 10000)"
+                    ) from None
+
+    def _pid_file(self, name: str) -> Path:
+        return self._stack / "run" / f"{name}.pid"
+
+
+def _holder(port: int) -> str:
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if connection.laddr and connection.laddr.port == port and connection.pid:
+                return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    except psutil.Error:
+        pass
+    return ""

@@ -1,0 +1,175 @@
+"""The stack as a whole: up, down, status."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import time
+from typing import Any
+
+from rich.console import Console
+
+from data_platform_core.errors import UsageError
+from data_platform_core.layers import LAYERS, TOPICS, lake_table
+from data_platform_core.ledger.stores import warehouse_dsn
+from data_platform_core.settings import Settings, load_settings
+from home_server.components import (
+    component_named,
+    create_bucket,
+    create_topics,
+    create_warehouse,
+    migrate_airflow,
+    write_spark_conf,
+)
+from home_server.credentials import ensure_credentials
+from home_server.processes import Processes, cancelled
+from home_server.steps import Step, run_steps
+from home_server.toolchain import setup_steps, write_platform_commands
+
+
+def prepare(settings: Settings) -> Settings:
+    """Generate the stack's passwords if it has none; returns the settings that hold them."""
+    if ensure_credentials(settings.credentials_file):
+        settings = load_settings()
+    write_platform_commands(settings)
+    return settings
+
+
+def up_steps(settings: Settings, only: tuple[str, ...] = ()) -> list[Step]:
+    """The plan that brings the stack up; of its components only those named and what they need, if any are.
+
+    Raises:
+        UsageError: a component is named that this stack does not have.
+    """
+    processes = Processes(settings.stack_dir)
+    names = component_names(settings)
+    unknown = sorted(set(only) - set(names))
+    if unknown:
+        raise UsageError(f"no component {', '.join(unknown)}: the stack has {', '.join(names)}")
+
+    def starter(name: str) -> Step:
+        # looked up when its turn has come: only then is what it runs on installed
+        return Step(name, lambda: processes.start(component_named(settings, name)), _NEEDS[name])
+
+    glue = [
+        Step("topics", lambda: create_topics(settings), ("kafka",)),
+        Step("bucket", lambda: create_bucket(settings), ("minio",)),
+        Step("warehouse", lambda: create_warehouse(settings), ("postgres",)),
+        Step("airflow database", lambda: migrate_airflow(settings), ("warehouse", "set up airflow")),
+        Step("spark settings", lambda: write_spark_conf(settings), ("set up jars",)),
+    ]
+    steps = [*setup_steps(settings), *glue, *(starter(name) for name in names)]
+    return [step for step in steps if not only or step.name in _with_needs(steps, only)]
+
+
+def _with_needs(steps: list[Step], wanted: tuple[str, ...]) -> set[str]:
+    found: set[str] = set()
+    left = list(wanted)
+    while left:
+        name = left.pop()
+        found.add(name)
+        left += [need for step in steps if step.name == name for need in step.needs if need not in found]
+    return found
+
+
+_STOP_SIGNALS = {"postgres": signal.SIGINT}  # its fast shutdown
+_NEEDS = {
+    "kafka": ("set up jars", "set up java"),
+    "minio": ("set up minio",),
+    "postgres": ("set up postgres", "set up java"),
+    "stream": ("topics", "bucket", "spark settings"),
+    "airflow-api-server": ("airflow database", "set up dbt", "set up java"),
+    "airflow-scheduler": ("airflow database", "set up dbt", "set up java"),
+    "airflow-dag-processor": ("airflow database", "set up dbt", "set up java"),
+    "airflow-triggerer": ("airflow database", "set up dbt", "set up java"),
+}
+
+
+def component_names(settings: Settings) -> list[str]:
+    """Names of the components that this stack runs itself."""
+    external = {
+        "kafka": settings.kafka_bootstrap,
+        "minio": settings.s3_endpoint,
+        "postgres": settings.postgres_dsn,
+    }
+    return [name for name in _NEEDS if not external.get(name)]
+
+
+def up(settings: Settings, console: Console, only: tuple[str, ...] = ()) -> dict[str, float]:
+    """Bring the stack up; returns each step's seconds. What lives is left as it is."""
+    settings = prepare(settings)
+    cancelled.clear()
+    try:
+        seconds = run_steps(up_steps(settings, only), console)
+    except BaseException:
+        cancelled.set()
+        raise
+    record_timings(settings, "up", seconds)
+    return seconds
+
+
+def down(settings: Settings, console: Console, only: tuple[str, ...] = ()) -> None:
+    """Stop the stack and keep its data; what was stopped is shown."""
+    processes = Processes(settings.stack_dir)
+    for name in reversed(component_names(settings)):
+        if only and name not in only:
+            continue
+        started = time.monotonic()
+        if processes.stop(name, _STOP_SIGNALS.get(name, signal.SIGTERM)):
+            console.print(f"  [green]✓[/green] {name:<24} stopped in {time.monotonic() - started:.1f} s", highlight=False)
+
+
+def reset(settings: Settings, console: Console) -> None:
+    """Stop the stack and delete its data, logs and passwords."""
+    down(settings, console)
+    shutil.rmtree(settings.stack_dir, ignore_errors=True)
+
+
+def status(settings: Settings) -> dict[str, Any]:
+    """All that another tool needs to know of the stack."""
+    processes = Processes(settings.stack_dir)
+    addresses = {
+        "kafka": settings.kafka_address,
+        "minio": settings.s3_url,
+        "postgres": warehouse_dsn(settings, "crm_dbt"),
+        "stream": f"http://127.0.0.1:{settings.port('spark-ui')}",
+    }
+    parts = []
+    for name in component_names(settings):
+        process = processes.find(name)
+        state = "running" if process else "died" if processes.was_started(name) else "stopped"
+        parts.append(
+            {
+                "name": name,
+                "state": state,
+                "pid": process.pid if process else None,
+                "address": addresses.get(name, settings.airflow_url),
+                "log": str(processes.log(name)),
+            }
+        )
+    return {
+        "stack": str(settings.stack_dir),
+        "credentials_file": str(settings.credentials_file),
+        "components": parts,
+        "kafka": {"bootstrap": settings.kafka_address, "topics": TOPICS},
+        "lake": {
+            "root": settings.lake_root,
+            "s3_endpoint": settings.s3_url,
+            "tables": {f"{layer}.{e}": lake_table(settings.lake_root, layer, e) for layer in LAYERS for e in TOPICS},
+        },
+        "warehouse": {
+            "dsn": warehouse_dsn(settings, "crm_dbt"),
+            "publisher_dsn": warehouse_dsn(settings, "crm_publisher"),
+        },
+        "airflow": {"url": settings.airflow_url, "user": "admin"},
+        "minio_console": f"http://127.0.0.1:{settings.port('minio-console')}",
+        "ledger": str(settings.ledger_file),
+    }
+
+
+def record_timings(settings: Settings, what: str, seconds: dict[str, float]) -> None:
+    """Keep the seconds of the steps of the last run, for `crm bench startup` and for the curious."""
+    file = settings.stack_dir / "timings" / f"{what}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({name: round(value, 2) for name, value in seconds.items()}, indent=2) + "\n")

@@ -1,0 +1,127 @@
+"""A plan of named steps: what can run side by side does, each step shows its seconds."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from data_platform_core.errors import CrmError
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something to be done once the steps it needs are done."""
+
+    name: str
+    run: Callable[[], str | None]
+    needs: tuple[str, ...] = ()
+
+
+def run_steps(steps: Sequence[Step], console: Console) -> dict[str, float]:
+    """Run a plan; returns each step's seconds.
+
+    A step may return a word on what it did, which is shown. After a failure nothing new is started,
+    running commands are ended, and the first error is raised.
+    """
+    names = {step.name for step in steps}
+    waiting = list(steps)
+    seconds: dict[str, float] = {}
+    running: dict[Future[tuple[float, str | None]], Step] = {}
+    with _Board(console) as board, ThreadPoolExecutor(max_workers=16) as pool:
+        try:
+            while waiting or running:
+                for step in [s for s in waiting if all(n in seconds or n not in names for n in s.needs)]:
+                    waiting.remove(step)
+                    board.started(step.name)
+                    running[pool.submit(_timed, step)] = step
+                done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
+                for future in done:
+                    step = running.pop(future)
+                    seconds[step.name], word = future.result()
+                    board.finished(step.name, seconds[step.name], word)
+        except BaseException:
+            end_commands()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return seconds
+
+
+def _timed(step: Step) -> tuple[float, str | None]:
+    started = time.monotonic()
+    word = step.run()
+    return time.monotonic() - started, word
+
+
+class _Board:
+    """Shows steps: moving on a terminal, as plain lines elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> _Board:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def started(self, name: str) -> None:
+        self._tasks[name] = self._progress.add_task(name)
+
+    def finished(self, name: str, seconds: float, word: str | None) -> None:
+        self._progress.remove_task(self._tasks[name])
+        self._console.print(f"  [green]✓[/green] {name:<24} {seconds:6.1f} s  [dim]{word or ''}[/dim]", highlight=False)
+
+
+_commands: set[subprocess.Popen[bytes]] = set()
+_lock = threading.Lock()
+
+
+def run_command(command: Sequence[str], log: Path, env: dict[str, str], what: str, cwd: Path | None = None) -> None:
+    """Run a command of a step, its output into a log.
+
+    Raises:
+        CrmError: it failed; the message holds its last lines and names the log.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, cwd=cwd
+        )
+        with _lock:
+            _commands.add(process)
+        try:
+            code = process.wait()
+        finally:
+            with _lock:
+                _commands.discard(process)
+    if code:
+        raise CrmError(f"{what} failed (exit code {code}); {tail_of(log)}")
+
+
+def end_commands() -> None:
+    """End the commands that steps are still running."""
+    with _lock:
+        for process in _commands:
+            process.terminate()
+
+
+def tail_of(log: Path, lines: int = 8) -> str:
+    """The last lines of a log, with its name and, where one is known, the mend."""
+    text = log.read_text(errors="replace") if log.exists() else ""
+    last = "\n  ".join(text.splitlines()[-lines:])
+    mend = ""
+    if "No space left on device" in text[-20_000:]:
+        mend = "the disk is full: free some space, then "
+    return f"see {log}:\n  {last}\n{mend}run the same command again: it goes on where it stopped"

@@ -1,0 +1,1 @@
+"""Kafka → bronze → silver, and from there to PostgreSQL."""

@@ -1,0 +1,32 @@
+"""`crm publish`: silver → PostgreSQL."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from data_platform_core.contracts import ENTITIES
+from data_platform_core.errors import UsageError
+from data_platform_core.settings import load_settings
+from spark_jobs.batch.publish import publish
+
+
+def publish_command(
+    run: Annotated[str, typer.Option(help="Run id: the same id takes the same versions again.")],
+    entities: Annotated[list[str] | None, typer.Argument(help="Which entities; all without it.")] = None,
+) -> None:
+    """Publish what silver has to PostgreSQL, exactly once."""
+    unknown = sorted(set(entities or ()) - set(ENTITIES))
+    if unknown:
+        raise UsageError(f"no entity {', '.join(unknown)}: there are {', '.join(ENTITIES)}")
+    for done in publish(load_settings(), run, entities or ENTITIES):
+        window = done.window
+        typer.echo(
+            f"{window.entity}: versions ({window.from_version}, {window.to_version}], "
+            f"{done.rows_read:,} rows read, {done.rows_written:,} changed"
+        )
+
+
+def register(app: typer.Typer) -> None:
+    app.command("publish", rich_help_panel="Jobs")(publish_command)

@@ -1,0 +1,1 @@
+"""The streaming application: one owner of all bronze, silver and quarantine tables."""

@@ -1,0 +1,51 @@
+"""One query an entity, in one application."""
+
+from __future__ import annotations
+
+import json
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.streaming import StreamingQuery
+
+from data_platform_core.contracts import CONTRACTS, Record
+from data_platform_core.layers import checkpoint
+from data_platform_core.settings import Settings
+from spark_jobs import io
+from spark_jobs.streaming.land import land
+
+_MASTERS = ("products", "profiles")
+
+
+def start_queries(spark: SparkSession, settings: Settings) -> list[StreamingQuery]:
+    """Create what tables are missing and start every entity's query."""
+    for contract in CONTRACTS.values():
+        io.create_tables(spark, settings, contract)
+    return [_start(spark, settings, contract) for contract in CONTRACTS.values()]
+
+
+def _start(spark: SparkSession, settings: Settings, contract: type[Record]) -> StreamingQuery:
+    seconds = (
+        settings.stream_masters_trigger_seconds
+        if contract.entity in _MASTERS
+        else settings.stream_trigger_seconds
+    )
+    location = checkpoint(settings.lake_root, contract.entity)
+
+    def land_batch(source: DataFrame, batch: int) -> None:
+        # the id lives in the checkpoint: a fresh checkpoint, counting from 0 again, gets a fresh one
+        land(contract, settings, _query_id(source.sparkSession, location))(source, batch)
+
+    return (
+        io.kafka_stream(spark, settings, contract.entity)
+        .writeStream.queryName(contract.entity)
+        .foreachBatch(land_batch)
+        .option("checkpointLocation", location)
+        .trigger(processingTime=f"{seconds} seconds")
+        .start()
+    )
+
+
+def _query_id(spark: SparkSession, location: str) -> str:
+    metadata = spark.read.text(f"{location}/metadata", wholetext=True).first()
+    assert metadata is not None  # Spark writes it before the first batch
+    return str(json.loads(metadata.value)["id"])

@@ -1,0 +1,1 @@
+"""Pure functions DataFrame → DataFrame; their tests mirror them."""
