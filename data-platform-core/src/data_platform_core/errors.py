@@ -19,3 +19,7 @@ class StoresDisagree(CrmError):
 
 class ComponentFailed(CrmError):
     """A component of the stack did not start, died or is out of reach."""
+
+
+class GateFailed(CrmError):
+    """A quality gate is closed: what is downstream of it stays as it was."""

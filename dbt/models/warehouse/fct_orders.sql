@@ -6,7 +6,7 @@ with statuses as (
 newest as (
     select distinct on (order_id) *
     from statuses
-    order by order_id, sequence desc, order_event_id
+    order by order_id asc, sequence desc, order_event_id asc
 )
 
 select

@@ -14,6 +14,7 @@ from rich.table import Table
 from data_platform_core.errors import UsageError
 from data_platform_core.settings import load_settings
 from home_server import stack
+from home_server.demo import demo as run_demo
 from home_server.environment import settings_environment, tool_environment
 from home_server.processes import Processes
 
@@ -89,7 +90,16 @@ def env() -> None:
         typer.echo(f"export {name}={shlex.quote(value)}")
 
 
+def demo(
+    live: Annotated[int, typer.Option(min=1, max=3600, help="Seconds of live traffic.")] = 60,
+    tps: Annotated[float, typer.Option(min=1, max=1000, help="Records a second of it.")] = 50.0,
+) -> None:
+    """The main job: two days of history and a minute live, from Kafka to the marts, and the proof."""
+    run_demo(load_settings(), console, live, tps)
+
+
 def register(app: typer.Typer) -> None:
+    app.command(rich_help_panel="Platform")(demo)
     for command in (up, down, reset, status, logs):
         app.command(rich_help_panel="Stack")(command)
     app.command(rich_help_panel="Platform")(env)

@@ -99,14 +99,19 @@ def component_names(settings: Settings) -> list[str]:
 def up(settings: Settings, console: Console, only: tuple[str, ...] = ()) -> dict[str, float]:
     """Bring the stack up; returns each step's seconds. What lives is left as it is."""
     settings = prepare(settings)
+    seconds = run_plan(up_steps(settings, only), console)
+    record_timings(settings, "up", seconds)
+    return seconds
+
+
+def run_plan(steps: list[Step], console: Console) -> dict[str, float]:
+    """Run a plan; where it fails or is interrupted, waits for components end too."""
     cancelled.clear()
     try:
-        seconds = run_steps(up_steps(settings, only), console)
+        return run_steps(steps, console)
     except BaseException:
         cancelled.set()
         raise
-    record_timings(settings, "up", seconds)
-    return seconds
 
 
 def down(settings: Settings, console: Console, only: tuple[str, ...] = ()) -> None:

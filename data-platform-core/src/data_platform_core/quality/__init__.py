@@ -1,0 +1,1 @@
+"""Gates: what the contracts promise, checked on the published tables before models are built on them."""

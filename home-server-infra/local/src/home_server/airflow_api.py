@@ -1,0 +1,74 @@
+"""Airflow over its REST API, as any other client would use it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import httpx
+
+from data_platform_core.errors import ComponentFailed
+from data_platform_core.settings import Settings
+
+
+class AirflowApi:
+    """A logged-in client of the stack's Airflow.
+
+    Raises:
+        ComponentFailed: from every method, where Airflow is out of reach or refuses.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._http = httpx.Client(base_url=settings.airflow_url, timeout=30, trust_env=False)
+        login = {"username": "admin", "password": settings.secret("airflow_admin_password")}
+        token = self._call("POST", "/auth/token", json=login)["access_token"]
+        self._http.headers["Authorization"] = f"Bearer {token}"
+
+    def trigger(self, dag: str, params: dict[str, Any] | None = None) -> str:
+        """Start a run; returns its run id."""
+        body = {"logical_date": None, "conf": params or {}}
+        return str(self._call("POST", f"/api/v2/dags/{dag}/dagRuns", json=body)["dag_run_id"])
+
+    def wait_for_dag(self, dag: str, within_seconds: float = 120.0) -> None:
+        """Wait until Airflow has read a DAG's file."""
+        deadline = time.monotonic() + within_seconds
+        while self._http.get(f"/api/v2/dags/{dag}").status_code != 200:
+            if time.monotonic() > deadline:
+                raise ComponentFailed(f"Airflow does not know the DAG {dag}: `airflow dags list-import-errors` says why")
+            time.sleep(0.5)
+
+    def wait_for_run(self, dag: str, run: str, within_seconds: float = 900.0) -> str:
+        """Wait until a run has ended; returns `success` or `failed`."""
+        deadline = time.monotonic() + within_seconds
+        while (state := self.run(dag, run)["state"]) not in ("success", "failed"):
+            if time.monotonic() > deadline:
+                raise ComponentFailed(f"the run {run} of {dag} is still {state} after {within_seconds:.0f} s")
+            time.sleep(0.5)
+        return str(state)
+
+    def run(self, dag: str, run: str) -> dict[str, Any]:
+        """A run as Airflow tells it."""
+        return self._call("GET", f"/api/v2/dags/{dag}/dagRuns/{run}")
+
+    def tasks(self, dag: str, run: str) -> list[dict[str, Any]]:
+        """The task instances of a run."""
+        return list(self._call("GET", f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"])
+
+    def clear(self, dag: str, run: str, only_failed: bool = False) -> None:
+        """Clear a run's tasks, so that Airflow runs them again."""
+        body = {"dry_run": False, "dag_run_id": run, "only_failed": only_failed, "reset_dag_runs": True}
+        self._call("POST", f"/api/v2/dags/{dag}/clearTaskInstances", json=body)
+
+    def log(self, dag: str, run: str, task: str, attempt: int) -> str:
+        """The text of a task's log."""
+        answer = self._call("GET", f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/{attempt}")
+        return "\n".join(str(line.get("event", line)) if isinstance(line, dict) else str(line) for line in answer["content"])
+
+    def _call(self, method: str, path: str, **words: Any) -> dict[str, Any]:
+        try:
+            answer = self._http.request(method, path, **words)
+        except httpx.HTTPError as error:
+            raise ComponentFailed(f"Airflow at {self._http.base_url} is out of reach: {error}; see `crm status`") from None
+        if answer.is_error:
+            raise ComponentFailed(f"Airflow refused {method} {path}: {answer.status_code} {answer.text[:300]}")
+        return dict(answer.json())

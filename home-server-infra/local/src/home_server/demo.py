@@ -1,0 +1,133 @@
+"""The main job: set-up, two days of history, live traffic, through to the marts, and the proof."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from rich.console import Console
+from rich.table import Table
+
+from data_platform_core.cli.audit import audit_table, check_agreement
+from data_platform_core.contracts import ENTITIES
+from data_platform_core.errors import ComponentFailed, CrmError
+from data_platform_core.layers import REVENUE_MART
+from data_platform_core.ledger.audit import audit
+from data_platform_core.ledger.stores import connect, kafka_count, lake_counts, open_table
+from data_platform_core.settings import Settings
+from home_server import stack
+from home_server.airflow_api import AirflowApi
+from home_server.environment import process_environment
+from home_server.processes import Processes
+from home_server.steps import Step, tail_of
+
+DAG = "crm_publish_and_model"
+
+
+def demo(settings: Settings, console: Console, live_seconds: int, tps: float) -> None:
+    """Run the main job and print what came of it.
+
+    Raises:
+        StoresDisagree: the stores do not hold what was made.
+    """
+    started = time.monotonic()
+    settings = stack.prepare(settings)
+    steps = [
+        *stack.up_steps(settings),
+        Step("history", lambda: _history(settings), ("topics",)),
+        Step("live traffic", lambda: _generate(settings, "live", "--tps", f"{tps:g}", "--for", f"{live_seconds}s"), ("history", "stream")),
+        Step("landed", lambda: _landed(settings), ("live traffic", "stream")),
+        Step("publish, gate, model", lambda: _run_dag(settings), ("landed", *_AIRFLOW)),
+    ]  # fmt: skip
+    stack.record_timings(settings, "demo", stack.run_plan(steps, console))
+    rows = audit(settings)
+    console.print(audit_table(rows))
+    console.print(_mart_table(settings))
+    console.print(_addresses(settings))
+    console.print(f"[dim]{time.monotonic() - started:.0f} s in all; the stack stays up until `make down`[/dim]")
+    check_agreement(rows)
+
+
+_AIRFLOW = ("airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
+
+
+def _history(settings: Settings) -> str:
+    today = _today(settings)
+    return _generate(settings, "backfill", "--from", f"{today - timedelta(days=2)}", "--to", f"{today}")
+
+
+def _today(settings: Settings) -> date:
+    return datetime.now(ZoneInfo(settings.shop_time_zone)).date()
+
+
+def _generate(settings: Settings, *arguments: str) -> str:
+    """Run the generator by its command line, as anyone would."""
+    command = [str(settings.home / "bin" / "crm"), "generate", *arguments, "--json"]
+    done = subprocess.run(command, env=process_environment(settings), capture_output=True, text=True)
+    if done.returncode:
+        raise CrmError(done.stderr.strip().removeprefix("crm: ") or f"`{' '.join(command[1:])}` failed")
+    records = json.loads(done.stdout)["records"]
+    return f"{records:,} records" if records else "there"
+
+
+def _landed(settings: Settings, within_seconds: float = 600.0) -> str:
+    """Wait until bronze holds all that Kafka has, and silver and quarantine what bronze has."""
+    processes = Processes(settings.stack_dir)
+    deadline = time.monotonic() + within_seconds
+    for entity in ENTITIES:
+        while not _has_landed(settings, entity):
+            if processes.find("stream") is None:
+                raise ComponentFailed(f"stream died; {tail_of(processes.log('stream'))}")
+            if time.monotonic() > deadline:
+                raise ComponentFailed(f"{entity} have not landed after {within_seconds:.0f} s; see `crm logs stream`")
+            time.sleep(0.5)
+    return "bronze holds what Kafka has"
+
+
+def _has_landed(settings: Settings, entity: str) -> bool:
+    """Whether silver and quarantine account for every message of the topic, repeats aside."""
+    bronze = open_table(settings, "bronze", entity)
+    if bronze is None or bronze.count() < kafka_count(settings, entity):  # counted from the table's log: cheap
+        return False
+    received, refused = (lake_counts(settings, layer, entity)[1] for layer in ("bronze", "quarantine"))
+    silver = open_table(settings, "silver", entity)
+    return silver is not None and silver.count() + refused >= received
+
+
+def _run_dag(settings: Settings) -> str:
+    airflow = AirflowApi(settings)
+    airflow.wait_for_dag(DAG)
+    run = airflow.trigger(DAG)
+    if airflow.wait_for_run(DAG, run) != "success":
+        failed = [task for task in airflow.tasks(DAG, run) if task["state"] == "failed"]
+        last = "\n  ".join(airflow.log(DAG, run, failed[0]["task_id"], failed[0]["try_number"]).splitlines()[-12:]) if failed else ""
+        names = ", ".join(task["task_id"] for task in failed) or "no task"
+        raise ComponentFailed(f"the run {run} of {DAG} failed at {names}; its log in the Airflow UI ends with:\n  {last}")
+    return run
+
+
+def _mart_table(settings: Settings) -> Table:
+    table = Table("day", "segment", "orders", "customers", "gross", "paid back", "net", title=f"{REVENUE_MART}, the last days", title_justify="left")  # fmt: skip
+    query = (
+        "select ordered_date, segment, order_count, customer_count, gross_revenue_minor, returned_minor,"
+        f" net_revenue_minor, currency from {REVENUE_MART} order by ordered_date desc, net_revenue_minor desc limit 8"
+    )
+    with connect(settings, "crm_dbt") as connection:
+        for day, segment, orders, customers, gross, back, net, currency in connection.execute(query):
+            money = (f"{amount:,} {currency}" for amount in (gross, back, net))
+            table.add_row(str(day), segment, str(orders), str(customers), *money)
+    return table
+
+
+def _addresses(settings: Settings) -> Table:
+    table = Table("open", "address", "user", "password", title="The stack", title_justify="left")
+    table.add_row("Airflow", settings.airflow_url, "admin", settings.secret("airflow_admin_password"))
+    if not settings.s3_endpoint:
+        console = f"http://127.0.0.1:{settings.port('minio-console')}"
+        table.add_row("MinIO console", console, settings.s3_access_key, settings.secret("s3_secret_key"))
+    host_and_database = stack.status(settings)["warehouse"]["dsn"].partition("@")[2]
+    table.add_row("PostgreSQL", host_and_database, "crm_dbt", settings.secret("dbt_password"))
+    return table
