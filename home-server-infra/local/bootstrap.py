@@ -28,7 +28,9 @@ def main() -> None:
 
 def _check_machine() -> None:
     if sys.version_info < (3, 11):
-        _stop(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}: apt-get install python3.11 python3.11-venv")
+        _stop(
+            f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}: apt-get install python3.11 python3.11-venv"
+        )
     try:
         import ensurepip  # noqa: F401
         import venv  # noqa: F401
@@ -37,7 +39,9 @@ def _check_machine() -> None:
     HOME.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(HOME).free / 2**30
     if free < 6 and not (HOME / "stamps" / "platform").exists():
-        _stop(f"the disk of {HOME} is nearly full: {free:.1f} GiB are free and the set-up needs 6; free some or set CRM_HOME")
+        _stop(
+            f"the disk of {HOME} is nearly full: {free:.1f} GiB are free and the set-up needs 6; free some or set CRM_HOME"
+        )
 
 
 def _install_uv() -> Path:
@@ -92,7 +96,9 @@ def _fingerprint(*inputs: Path) -> str:
 
 def _run(*command: str, env: dict[str, str] | None = None) -> None:
     if subprocess.run(command, env=env, stdout=sys.stderr).returncode:
-        _stop(f"`{' '.join(command[:4])} …` failed: its message stands above; if a download broke off, run the same command again")
+        _stop(
+            f"`{' '.join(command[:4])} …` failed: its message stands above; if a download broke off, run the same command again"
+        )
 
 
 def _say(text: str) -> None:

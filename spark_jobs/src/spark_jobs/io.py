@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from delta.tables import DeltaTable
-from pyspark.sql import DataFrame, SparkSession
-
 from data_platform_core.contracts import Record
 from data_platform_core.derive.spark import table_ddl
 from data_platform_core.layers import TOPICS, Layer, lake_table
 from data_platform_core.settings import Settings
+from delta.tables import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
 
 _COORDINATES = "kafka_topic string NOT NULL, kafka_partition int NOT NULL, kafka_offset bigint NOT NULL, arrived_at timestamp NOT NULL"
 _MESSAGE = f"key binary, value binary, {_COORDINATES}"
@@ -52,13 +51,7 @@ def create_tables(spark: SparkSession, settings: Settings, contract: type[Record
 
 def append_once(rows: DataFrame, address: str, writer: str, version: int) -> None:
     """Append rows to a table, unless this writer did so under this version before."""
-    (
-        rows.write.format("delta")
-        .mode("append")
-        .option("txnAppId", writer)
-        .option("txnVersion", version)
-        .save(address)
-    )
+    (rows.write.format("delta").mode("append").option("txnAppId", writer).option("txnVersion", version).save(address))
 
 
 def insert_new_once(rows: DataFrame, address: str, key: tuple[str, ...], writer: str, version: int) -> None:

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 import pyarrow as pa
+from data_platform_core.errors import CrmError
 
 from data_generator.encode import lines_of
-from data_platform_core.errors import CrmError
 
 
 class FileSink:

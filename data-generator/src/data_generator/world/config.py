@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from data_generator.world.draws import Draws, I64
+from data_generator.world.draws import I64, Draws
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND

@@ -17,7 +17,7 @@ _SEGMENT_WEIGHTS = np.array([0.15, 0.25, 0.35, 0.15, 0.10])
 CHANNELS = np.array(["organic", "search_ad", "social", "referral", "store"])
 _CHANNEL_WEIGHTS = np.array([0.35, 0.20, 0.25, 0.12, 0.08])
 # ISO 3166-2:KR; weights by population, Statistics Korea 2024, rounded to percent
-_REGIONS = np.array("11 26 27 28 29 30 31 41 42 43 44 45 46 47 48 49 50".split())
+_REGIONS = np.array(["11", "26", "27", "28", "29", "30", "31", "41", "42", "43", "44", "45", "46", "47", "48", "49", "50"])
 _REGION_WEIGHTS = np.array([18, 6, 5, 6, 3, 3, 2, 27, 3, 3, 4, 3, 3, 5, 6, 1, 1], dtype=float)
 _CATEGORIES = (
     ("fashion/shoes", "러닝화", 89_000),
@@ -159,9 +159,10 @@ def grade_changes(world: World, start: int, end: int) -> tuple[U64, I64, I64]:
     times: list[I64] = []
     grades: list[I64] = []
     for first in _firsts_of_months(world, start - DAY, end):
-        at = world.midnight(first) + world.draws.integer(
-            "grade settled at", _owners(world.customers), HOUR // SECOND
-        ) * SECOND
+        at = (
+            world.midnight(first)
+            + world.draws.integer("grade settled at", _owners(world.customers), HOUR // SECOND) * SECOND
+        )
         month = first.year * 12 + first.month
         new, old = _grade(world, month), _grade(world, month - 1)
         is_known = signed_up_at(world) < world.midnight(first)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from data_platform_core.contracts import CONTRACTS
+from data_platform_core.derive.arrow import arrow_schema
 
 from data_generator.world import masters
 from data_generator.world.config import HOUR, World
@@ -26,8 +28,6 @@ from data_generator.world.visits import (
     step_counter,
     steps_of,
 )
-from data_platform_core.contracts import CONTRACTS
-from data_platform_core.derive.arrow import arrow_schema
 
 DEVICES = np.array(["mobile_web", "mobile_app", "desktop", "tablet"])
 _DEVICE_WEIGHTS = np.array([0.42, 0.33, 0.20, 0.05])
@@ -38,7 +38,7 @@ _CAMPAIGNS = (
     ("kakao", "message", "weekly_deals", "https://talk.kakao.com/"),
     ("newsletter", "email", "member_days", None),
 )
-_PATHS = np.array("/ /deal /login /search /product /product /cart /checkout /order/complete".split())
+_PATHS = np.array(["/", "/deal", "/login", "/search", "/product", "/product", "/cart", "/checkout", "/order/complete"])
 PAYMENTS = np.array(["card", "bank_transfer", "mobile_pay", "points"])
 _PAYMENT_WEIGHTS = np.array([0.55, 0.10, 0.32, 0.03])
 _STATUS_DELAYS = (("cancelled", 1), ("cancelled", 3), ("refunded", 24), ("refunded", 48))

@@ -15,7 +15,7 @@ from data_generator.world.masters import popularity, signed_up_at
 
 MAX_SESSION = 15 * MINUTE
 STEP_TYPES = np.array(
-    "page_view campaign_touch login search click add_to_cart remove_from_cart checkout purchase".split()
+    ["page_view", "campaign_touch", "login", "search", "click", "add_to_cart", "remove_from_cart", "checkout", "purchase"]
 )
 CLICK, ADD_TO_CART, REMOVE, PURCHASE = 4, 5, 6, 8
 BOUNCE, BROWSE, CART, CHECKOUT, BUY = range(5)

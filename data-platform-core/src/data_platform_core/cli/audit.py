@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -40,7 +42,7 @@ def check_agreement(rows: list[EntityAudit]) -> None:
 def audit_command() -> None:
     """Count every store and compare, record by record. Exit code 1 where they disagree."""
     rows = audit(load_settings())
-    Console(highlight=False).print(audit_table(rows))
+    Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(audit_table(rows))
     check_agreement(rows)
 
 

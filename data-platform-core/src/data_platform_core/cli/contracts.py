@@ -29,7 +29,7 @@ def derived_files(root: Path) -> dict[Path, str]:
 
 
 @contracts_app.command()
-def write(root: Root = Path(".")) -> None:
+def write(root: Root = Path()) -> None:
     """Write the derived files anew."""
     for path, text in derived_files(root).items():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ def write(root: Root = Path(".")) -> None:
 
 
 @contracts_app.command()
-def check(root: Root = Path(".")) -> None:
+def check(root: Root = Path()) -> None:
     """Fail where a derived file is stale."""
     stale = [p for p, text in derived_files(root).items() if not p.exists() or p.read_text() != text]
     if stale:

@@ -50,13 +50,9 @@ class EventV1(Record):
         Field(description="What the visitor did."),
     ]
     visitor_id: Annotated[VisitorId, Field(description="The browser or app, known or anonymous.")]
-    customer_id: Annotated[
-        CustomerId | None, Field(description="The customer; null while the visit is anonymous.")
-    ]
+    customer_id: Annotated[CustomerId | None, Field(description="The customer; null while the visit is anonymous.")]
     session_id: Annotated[SessionId, Field(description="The visit this step belongs to.")]
-    page_path: Annotated[
-        str, Field(pattern=r"^/[!-~]*$", max_length=200, description="Page within the shop.")
-    ]
+    page_path: Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=200, description="Page within the shop.")]
     referrer: Annotated[
         str | None,
         Field(pattern=r"^https?://[!-~]+$", max_length=500, description="Where the visit came from."),
@@ -65,14 +61,8 @@ class EventV1(Record):
         Literal["mobile_web", "mobile_app", "desktop", "tablet"],
         Field(description="Kind of device."),
     ]
-    utm_source: Annotated[
-        str | None, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=50, description="UTM source.")
-    ]
-    utm_medium: Annotated[
-        str | None, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=50, description="UTM medium.")
-    ]
-    utm_campaign: Annotated[
-        str | None, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=80, description="UTM campaign.")
-    ]
+    utm_source: Annotated[str | None, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=50, description="UTM source.")]
+    utm_medium: Annotated[str | None, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=50, description="UTM medium.")]
+    utm_campaign: Annotated[str | None, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=80, description="UTM campaign.")]
     product_id: Annotated[ProductId | None, Field(description="The product, where one is meant.")]
     order_id: Annotated[OrderId | None, Field(description="The order; set on every purchase.")]

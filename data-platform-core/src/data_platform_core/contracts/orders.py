@@ -25,9 +25,7 @@ class OrderLineV1(Part):
 
     product_id: Annotated[ProductId, Field(description="The product ordered.")]
     quantity: Annotated[int, Field(ge=1, le=1000, description="Pieces ordered.")]
-    unit_price_minor: Annotated[
-        MinorUnits, Field(description="Price of one piece, in minor units of the currency.")
-    ]
+    unit_price_minor: Annotated[MinorUnits, Field(description="Price of one piece, in minor units of the currency.")]
 
 
 class OrderV1(Record):
@@ -39,8 +37,9 @@ class OrderV1(Record):
     laws: ClassVar[tuple[Law, ...]] = (
         Law(
             "total_is_lines_less_discount",
-            lambda r: r.total_minor
-            == sum(line.quantity * line.unit_price_minor for line in r.lines) - r.discount_minor,
+            lambda r: (
+                r.total_minor == sum(line.quantity * line.unit_price_minor for line in r.lines) - r.discount_minor
+            ),
             "total_minor = aggregate(lines, 0L, (sum, line) -> sum + line.quantity * line.unit_price_minor)"
             " - discount_minor",
         ),
@@ -51,16 +50,10 @@ class OrderV1(Record):
     order_id: Annotated[OrderId, Field(description="The order.")]
     order_event_id: Annotated[RecordId, Field(description="Stable id of this status of the order.")]
     customer_id: Annotated[CustomerId, Field(description="Who ordered.")]
-    status: Annotated[
-        Literal["paid", "cancelled", "refunded"], Field(description="What the order has become.")
-    ]
+    status: Annotated[Literal["paid", "cancelled", "refunded"], Field(description="What the order has become.")]
     ordered_at: Annotated[Instant, Field(description="When the order was placed and paid.")]
-    lines: Annotated[
-        list[OrderLineV1], Field(min_length=1, max_length=100, description="What was ordered.")
-    ]
-    discount_minor: Annotated[
-        MinorUnits, Field(description="Discount on the whole order, in minor units.")
-    ]
+    lines: Annotated[list[OrderLineV1], Field(min_length=1, max_length=100, description="What was ordered.")]
+    discount_minor: Annotated[MinorUnits, Field(description="Discount on the whole order, in minor units.")]
     total_minor: Annotated[MinorUnits, Field(description="What was paid, in minor units.")]
     currency: Annotated[Currency, Field(description="ISO 4217 code of all amounts.")]
     payment_method: Annotated[

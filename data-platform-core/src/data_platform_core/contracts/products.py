@@ -25,8 +25,6 @@ class ProductV1(Record):
     name: Annotated[str, Field(min_length=1, max_length=200, description="Name for people.")]
     price_minor: Annotated[MinorUnits, Field(description="List price, in minor units.")]
     currency: Annotated[Currency, Field(description="ISO 4217 code of the price.")]
-    restock_level: Annotated[
-        int, Field(ge=0, le=10**9, description="Pieces in stock right after the last restock.")
-    ]
+    restock_level: Annotated[int, Field(ge=0, le=10**9, description="Pieces in stock right after the last restock.")]
     restocked_at: Annotated[Instant, Field(description="When stock was last filled up.")]
     is_active: Annotated[bool, Field(description="Whether it can be bought.")]

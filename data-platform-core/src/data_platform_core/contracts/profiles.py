@@ -18,9 +18,7 @@ class ProfileV1(Record):
 
     schema_version: Literal[1]
     customer_id: Annotated[CustomerId, Field(description="The customer.")]
-    grade: Annotated[
-        Literal["bronze", "silver", "gold", "vip"], Field(description="Loyalty grade.")
-    ]
+    grade: Annotated[Literal["bronze", "silver", "gold", "vip"], Field(description="Loyalty grade.")]
     segment: Annotated[
         Literal["new", "bargain", "regular", "family", "premium"],
         Field(description="Marketing segment."),
@@ -30,8 +28,6 @@ class ProfileV1(Record):
         Literal["organic", "search_ad", "social", "referral", "store"],
         Field(description="What brought the customer."),
     ]
-    region: Annotated[
-        str, Field(pattern=r"^KR-[0-9]{2}$", description="ISO 3166-2 code of the region.")
-    ]
+    region: Annotated[str, Field(pattern=r"^KR-[0-9]{2}$", description="ISO 3166-2 code of the region.")]
     birth_year: Annotated[int, Field(ge=1900, le=2100, description="Year of birth.")]
     has_marketing_consent: Annotated[bool, Field(description="Whether marketing may write.")]

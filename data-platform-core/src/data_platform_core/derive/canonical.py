@@ -31,9 +31,7 @@ class Digest:
     low: int = 0
 
     def __add__(self, other: Digest) -> Digest:
-        return Digest(
-            self.count + other.count, (self.high + other.high) % _LANE, (self.low + other.low) % _LANE
-        )
+        return Digest(self.count + other.count, (self.high + other.high) % _LANE, (self.low + other.low) % _LANE)
 
     @property
     def hex(self) -> str:

@@ -23,9 +23,7 @@ def expectations_of(contract: type[Record]) -> list[Expectation]:
     if len(contract.key) == 1:
         found.append(Expectation("expect_column_values_to_be_unique", {"column": contract.key[0]}))
     else:
-        found.append(
-            Expectation("expect_compound_columns_to_be_unique", {"column_list": list(contract.key)})
-        )
+        found.append(Expectation("expect_compound_columns_to_be_unique", {"column_list": list(contract.key)}))
     return found
 
 
@@ -35,13 +33,9 @@ def _of_field(spec: FieldSpec) -> list[Expectation]:
     if not spec.is_nullable:
         found.append(Expectation("expect_column_values_to_not_be_null", column))
     if spec.choices:
-        found.append(
-            Expectation("expect_column_values_to_be_in_set", column | {"value_set": list(spec.choices)})
-        )
+        found.append(Expectation("expect_column_values_to_be_in_set", column | {"value_set": list(spec.choices)}))
     if spec.pattern:
-        found.append(
-            Expectation("expect_column_values_to_match_regex", column | {"regex": spec.pattern})
-        )
+        found.append(Expectation("expect_column_values_to_match_regex", column | {"regex": spec.pattern}))
     if spec.kind == "integer" and (spec.minimum is not None or spec.maximum is not None):
         bounds = {"min_value": spec.minimum, "max_value": spec.maximum}
         found.append(Expectation("expect_column_values_to_be_between", column | bounds))

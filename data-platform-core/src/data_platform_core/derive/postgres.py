@@ -23,8 +23,7 @@ PUBLISHED_COLUMNS = (
 def create_table(contract: type[Record]) -> str:
     """The statement that creates the published table of a contract."""
     columns = [
-        f"{field.name} {_TYPES[field.kind]}{'' if field.is_nullable else ' not null'}"
-        for field in fields_of(contract)
+        f"{field.name} {_TYPES[field.kind]}{'' if field.is_nullable else ' not null'}" for field in fields_of(contract)
     ]
     columns += [f"{name} {kind} not null" for name, kind, _ in PUBLISHED_COLUMNS]
     columns.append(f"primary key ({', '.join(contract.key)})")

@@ -34,9 +34,7 @@ def json_ddl(contract: type[Record]) -> str:
 
 def table_ddl(contract: type[Record]) -> str:
     """The columns of the silver table."""
-    return ", ".join(
-        f"{f.name} {_ddl(f, _TABLE)}{'' if f.is_nullable else ' NOT NULL'}" for f in fields_of(contract)
-    )
+    return ", ".join(f"{f.name} {_ddl(f, _TABLE)}{'' if f.is_nullable else ' NOT NULL'}" for f in fields_of(contract))
 
 
 def _ddl(field: FieldSpec, types: dict[str, str]) -> str:

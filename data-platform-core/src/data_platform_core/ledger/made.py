@@ -51,9 +51,7 @@ class Ledger:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise UsageError(
-                    f"another generator is writing to {self._path}; wait for it or stop it"
-                ) from None
+                raise UsageError(f"another generator is writing to {self._path}; wait for it or stop it") from None
             self._mend_last_line()
             yield
 

@@ -52,9 +52,7 @@ def kafka_count(settings: Settings, entity: str) -> int:
     try:
         topic = TOPICS[entity]
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-        return sum(
-            consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1] for p in partitions
-        )
+        return sum(consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1] for p in partitions)
     except KafkaException as error:
         raise ComponentFailed(f"Kafka at {settings.kafka_address} is out of reach: {error}") from None
     finally:

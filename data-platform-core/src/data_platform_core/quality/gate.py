@@ -59,7 +59,9 @@ def _validate(settings: Settings) -> list[Verdict]:
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False, "metric_calculations": False}  # type: ignore[assignment]
     password = settings.secret("publisher_password")
-    dsn = warehouse_dsn(settings, "crm_publisher").replace("postgresql://crm_publisher@", f"postgresql+psycopg2://crm_publisher:{password}@")
+    dsn = warehouse_dsn(settings, "crm_publisher").replace(
+        "postgresql://crm_publisher@", f"postgresql+psycopg2://crm_publisher:{password}@"
+    )
     source = context.data_sources.add_postgres("warehouse", connection_string=dsn)
     return [verdict for contract in CONTRACTS.values() for verdict in _validate_table(context, source, contract)]
 

@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import httpx
-
 from data_platform_core.errors import ComponentFailed
 from data_platform_core.settings import Settings
 
@@ -34,7 +33,9 @@ class AirflowApi:
         deadline = time.monotonic() + within_seconds
         while self._http.get(f"/api/v2/dags/{dag}").status_code != 200:
             if time.monotonic() > deadline:
-                raise ComponentFailed(f"Airflow does not know the DAG {dag}: `airflow dags list-import-errors` says why")
+                raise ComponentFailed(
+                    f"Airflow does not know the DAG {dag}: `airflow dags list-import-errors` says why"
+                )
             time.sleep(0.5)
 
     def wait_for_run(self, dag: str, run: str, within_seconds: float = 900.0) -> str:
@@ -62,13 +63,17 @@ class AirflowApi:
     def log(self, dag: str, run: str, task: str, attempt: int) -> str:
         """The text of a task's log."""
         answer = self._call("GET", f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/{attempt}")
-        return "\n".join(str(line.get("event", line)) if isinstance(line, dict) else str(line) for line in answer["content"])
+        return "\n".join(
+            str(line.get("event", line)) if isinstance(line, dict) else str(line) for line in answer["content"]
+        )
 
     def _call(self, method: str, path: str, **words: Any) -> dict[str, Any]:
         try:
             answer = self._http.request(method, path, **words)
         except httpx.HTTPError as error:
-            raise ComponentFailed(f"Airflow at {self._http.base_url} is out of reach: {error}; see `crm status`") from None
+            raise ComponentFailed(
+                f"Airflow at {self._http.base_url} is out of reach: {error}; see `crm status`"
+            ) from None
         if answer.is_error:
             raise ComponentFailed(f"Airflow refused {method} {path}: {answer.status_code} {answer.text[:300]}")
         return dict(answer.json())

@@ -8,19 +8,26 @@ import sys
 from typing import Annotated
 
 import typer
+from data_platform_core.errors import UsageError
+from data_platform_core.settings import load_settings
 from rich.console import Console
 from rich.table import Table
 
-from data_platform_core.errors import UsageError
-from data_platform_core.settings import load_settings
 from home_server import stack
+from home_server.benchmarks import run_benchmarks
 from home_server.demo import demo as run_demo
 from home_server.environment import settings_environment, tool_environment
+from home_server.linting import run_lint
 from home_server.processes import Processes
+from home_server.testing import run_tests
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+"""Where nobody looks through a terminal, tables need not be squeezed into 80 columns."""
 
-Only = Annotated[list[str] | None, typer.Argument(help="Only these components and what they need; all without it.", show_default=False)]
+Only = Annotated[
+    list[str] | None,
+    typer.Argument(help="Only these components and what they need; all without it.", show_default=False),
+]
 
 
 def up(only: Only = None) -> None:
@@ -98,8 +105,27 @@ def demo(
     run_demo(load_settings(), console, live, tps)
 
 
+def test(
+    fast: Annotated[bool, typer.Option("--fast", help="Only tests that need no stack.")] = False,
+    arguments: Annotated[list[str] | None, typer.Argument(help="For pytest, after --.", show_default=False)] = None,
+) -> None:
+    """All tests, on a stack of their own that is gone afterwards."""
+    run_tests(load_settings(), console, fast, tuple(arguments or ()))
+
+
+def lint() -> None:
+    """Formatters, linters, types and derived files. Exit code 1 where one has something to say."""
+    run_lint(load_settings(), console)
+
+
+def bench(name: Annotated[str | None, typer.Argument(help="One benchmark; all without it.")] = None) -> None:
+    """Benchmarks: ours beside a baseline, in one run."""
+    run_benchmarks(load_settings(), console, name)
+
+
 def register(app: typer.Typer) -> None:
     app.command(rich_help_panel="Platform")(demo)
     for command in (up, down, reset, status, logs):
         app.command(rich_help_panel="Stack")(command)
-    app.command(rich_help_panel="Platform")(env)
+    for command in (env, test, lint, bench):
+        app.command(rich_help_panel="Platform" if command is env else "Development")(command)

@@ -16,11 +16,11 @@ import psycopg
 from botocore.config import Config
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
-
 from data_platform_core.errors import ComponentFailed
 from data_platform_core.layers import TOPICS
 from data_platform_core.settings import Settings
 from data_platform_core.warehouse import AIRFLOW, MODELER, PUBLISHER, prepare_warehouse
+
 from home_server.credentials import write_private
 from home_server.environment import admin_dsn, process_environment
 from home_server.places import CONF, REQUIREMENTS, data_dir, env_bin, jars, log_file
@@ -113,8 +113,13 @@ def _minio(settings: Settings) -> Component:
     return Component(
         name="minio",
         command=[
-            str(minio_binary(settings)), "server", str(data),
-            "--address", f"127.0.0.1:{settings.port('minio')}", "--console-address", console,
+            str(minio_binary(settings)),
+            "server",
+            str(data),
+            "--address",
+            f"127.0.0.1:{settings.port('minio')}",
+            "--console-address",
+            console,
         ],  # fmt: skip
         env=env,
         is_ready=lambda: _answers(f"{settings.s3_url}/minio/health/ready"),
@@ -171,10 +176,24 @@ def _postgres(settings: Settings) -> Component:
     return Component(
         name="postgres",
         command=[
-            *_not_as_root(), postgres_bin(settings, "postgres"), "-D", str(data),
-            "-p", str(settings.port("postgres")), "-c", "listen_addresses=127.0.0.1",
-            "-c", "unix_socket_directories=", "-c", "max_connections=100", "-c", "shared_buffers=256MB",
-            "-c", "max_wal_size=2GB", "-c", "timezone=UTC",
+            *_not_as_root(),
+            postgres_bin(settings, "postgres"),
+            "-D",
+            str(data),
+            "-p",
+            str(settings.port("postgres")),
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            "unix_socket_directories=",
+            "-c",
+            "max_connections=100",
+            "-c",
+            "shared_buffers=256MB",
+            "-c",
+            "max_wal_size=2GB",
+            "-c",
+            "timezone=UTC",
         ],  # fmt: skip
         env=env,
         is_ready=lambda: _postgres_answers(settings),

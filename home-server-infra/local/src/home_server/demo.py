@@ -8,9 +8,6 @@ import time
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from rich.console import Console
-from rich.table import Table
-
 from data_platform_core.cli.audit import audit_table, check_agreement
 from data_platform_core.contracts import ENTITIES
 from data_platform_core.errors import ComponentFailed, CrmError
@@ -18,6 +15,9 @@ from data_platform_core.layers import REVENUE_MART
 from data_platform_core.ledger.audit import audit
 from data_platform_core.ledger.stores import connect, kafka_count, lake_counts, open_table
 from data_platform_core.settings import Settings
+from rich.console import Console
+from rich.table import Table
+
 from home_server import stack
 from home_server.airflow_api import AirflowApi
 from home_server.environment import process_environment
@@ -103,9 +103,15 @@ def _run_dag(settings: Settings) -> str:
     run = airflow.trigger(DAG)
     if airflow.wait_for_run(DAG, run) != "success":
         failed = [task for task in airflow.tasks(DAG, run) if task["state"] == "failed"]
-        last = "\n  ".join(airflow.log(DAG, run, failed[0]["task_id"], failed[0]["try_number"]).splitlines()[-12:]) if failed else ""
+        last = (
+            "\n  ".join(airflow.log(DAG, run, failed[0]["task_id"], failed[0]["try_number"]).splitlines()[-12:])
+            if failed
+            else ""
+        )
         names = ", ".join(task["task_id"] for task in failed) or "no task"
-        raise ComponentFailed(f"the run {run} of {DAG} failed at {names}; its log in the Airflow UI ends with:\n  {last}")
+        raise ComponentFailed(
+            f"the run {run} of {DAG} failed at {names}; its log in the Airflow UI ends with:\n  {last}"
+        )
     return run
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
+from data_platform_core.settings import Settings
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 
-from data_platform_core.settings import Settings
 from home_server.places import ROOT, data_dir
 from home_server.toolchain import java_home, spark_home
 
@@ -100,4 +100,3 @@ def admin_dsn(settings: Settings) -> str:
         return settings.postgres_dsn
     password = settings.secret("postgres_admin_password")
     return f"postgresql://postgres:{password}@127.0.0.1:{settings.port('postgres')}/postgres?sslmode=disable"
-

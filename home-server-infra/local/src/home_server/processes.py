@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
-
 from data_platform_core.errors import ComponentFailed
+
 from home_server.steps import tail_of
 
 _CLOCK_SLACK_SECONDS = 5.0

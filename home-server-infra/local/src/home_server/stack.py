@@ -8,12 +8,12 @@ import signal
 import time
 from typing import Any
 
-from rich.console import Console
-
 from data_platform_core.errors import UsageError
 from data_platform_core.layers import LAYERS, TOPICS, lake_table
 from data_platform_core.ledger.stores import warehouse_dsn
 from data_platform_core.settings import Settings, load_settings
+from rich.console import Console
+
 from home_server.components import (
     component_named,
     create_bucket,
@@ -104,6 +104,12 @@ def up(settings: Settings, console: Console, only: tuple[str, ...] = ()) -> dict
     return seconds
 
 
+def set_up(settings: Settings, console: Console) -> None:
+    """Install what is missing, and start nothing."""
+    write_platform_commands(settings)
+    run_plan(setup_steps(settings), console)
+
+
 def run_plan(steps: list[Step], console: Console) -> dict[str, float]:
     """Run a plan; where it fails or is interrupted, waits for components end too."""
     cancelled.clear()
@@ -122,7 +128,9 @@ def down(settings: Settings, console: Console, only: tuple[str, ...] = ()) -> No
             continue
         started = time.monotonic()
         if processes.stop(name, _STOP_SIGNALS.get(name, signal.SIGTERM)):
-            console.print(f"  [green]✓[/green] {name:<24} stopped in {time.monotonic() - started:.1f} s", highlight=False)
+            console.print(
+                f"  [green]✓[/green] {name:<24} stopped in {time.monotonic() - started:.1f} s", highlight=False
+            )
 
 
 def reset(settings: Settings, console: Console) -> None:

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from data_platform_core.errors import CrmError
 from data_platform_core.settings import Settings
-from home_server.places import REQUIREMENTS, ROOT, env_bin, jars
+
+from home_server.places import REQUIREMENTS, ROOT, env_bin
 from home_server.steps import Step, run_command
 
 MINIO_VERSION = "v0.0.0-20260212201848-7aac2a2c5b7c"
@@ -79,7 +80,9 @@ def _environment(settings: Settings, name: str) -> str | None:
 
     def install() -> None:
         python = env_bin(settings, name, "python")
-        _uv(settings, name, "venv", "--quiet", "--clear", "--python", sys.executable, str(settings.home / "envs" / name))
+        _uv(
+            settings, name, "venv", "--quiet", "--clear", "--python", sys.executable, str(settings.home / "envs" / name)
+        )
         _uv(settings, name, "pip", "sync", "--require-hashes", "--python", python, str(lock))
         if folders:
             editable = [word for folder in folders for word in ("-e", str(folder))]

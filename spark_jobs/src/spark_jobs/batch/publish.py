@@ -13,15 +13,14 @@ from dataclasses import dataclass
 import polars as pl
 import psycopg
 import pyarrow as pa
-from deltalake import DeltaTable
-from pgpq import ArrowToPostgresBinaryEncoder
-
 from data_platform_core.contracts import CONTRACTS, Record
 from data_platform_core.derive.fields import fields_of
 from data_platform_core.errors import ComponentFailed, CrmError
 from data_platform_core.layers import published_table
 from data_platform_core.ledger.stores import connect, open_table
 from data_platform_core.settings import Settings
+from deltalake import DeltaTable
+from pgpq import ArrowToPostgresBinaryEncoder
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ def changes_of(table: DeltaTable, window: Window, contract: type[Record]) -> pl.
     """The last change of every key within the window, with the column `is_deleted`."""
     names = [field.name for field in fields_of(contract)]
     if window.to_version <= window.from_version:
-        return pl.DataFrame(schema={name: pl.Null for name in [*names, "is_deleted"]})
+        return pl.DataFrame(schema=dict.fromkeys([*names, "is_deleted"], pl.Null))
     feed = table.load_cdf(starting_version=window.from_version + 1, ending_version=window.to_version)
     frame = pl.from_arrow(pa.table(feed))
     assert isinstance(frame, pl.DataFrame)

@@ -8,26 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pyspark.sql import DataFrame
-
 from data_platform_core.contracts import Record
+from data_platform_core.errors import CrmError
 from data_platform_core.fail_point import fail_point
 from data_platform_core.layers import lake_table
 from data_platform_core.settings import Settings
+from pyspark.sql import DataFrame
+
 from spark_jobs import io
 from spark_jobs.transforms.messages import as_bronze
 from spark_jobs.transforms.parse import accepted, refused, with_record
 from spark_jobs.transforms.settle import first_of_each_key
 
 
-def land(contract: type[Record], settings: Settings, query_id: str) -> Callable[[DataFrame, int], None]:
+def land(contract: type[Record], settings: Settings) -> Callable[[DataFrame, int], None]:
     """The function that lands batches of an entity's stream."""
     bronze, silver, quarantine = (
         lake_table(settings.lake_root, layer, contract.entity) for layer in ("bronze", "silver", "quarantine")
     )
 
     def land_batch(source: DataFrame, batch: int) -> None:
-        messages = as_bronze(source).persist()
+        # the id lives in the checkpoint: a fresh checkpoint, which counts from 0 again, has a fresh one
+        query_id = source.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId")
+        if query_id is None:
+            raise CrmError("a batch without the id of its query cannot be made exact: this Spark does not tell it")
+        # one file a core, instead of one a Kafka partition
+        messages = as_bronze(source).coalesce(source.sparkSession.sparkContext.defaultParallelism).persist()
         try:
             fail_point(f"before_bronze:{contract.entity}", settings)
             io.append_once(messages, bronze, query_id, batch)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.streaming import StreamingQuery
-
 from data_platform_core.contracts import CONTRACTS, Record
 from data_platform_core.layers import checkpoint
 from data_platform_core.settings import Settings
+from pyspark.sql import SparkSession
+from pyspark.sql.streaming import StreamingQuery
+
 from spark_jobs import io
 from spark_jobs.streaming.land import land
 
@@ -25,27 +23,15 @@ def start_queries(spark: SparkSession, settings: Settings) -> list[StreamingQuer
 
 def _start(spark: SparkSession, settings: Settings, contract: type[Record]) -> StreamingQuery:
     seconds = (
-        settings.stream_masters_trigger_seconds
-        if contract.entity in _MASTERS
-        else settings.stream_trigger_seconds
+        settings.stream_masters_trigger_seconds if contract.entity in _MASTERS else settings.stream_trigger_seconds
     )
     location = checkpoint(settings.lake_root, contract.entity)
-
-    def land_batch(source: DataFrame, batch: int) -> None:
-        # the id lives in the checkpoint: a fresh checkpoint, counting from 0 again, gets a fresh one
-        land(contract, settings, _query_id(source.sparkSession, location))(source, batch)
 
     return (
         io.kafka_stream(spark, settings, contract.entity)
         .writeStream.queryName(contract.entity)
-        .foreachBatch(land_batch)
+        .foreachBatch(land(contract, settings))
         .option("checkpointLocation", location)
         .trigger(processingTime=f"{seconds} seconds")
         .start()
     )
-
-
-def _query_id(spark: SparkSession, location: str) -> str:
-    metadata = spark.read.text(f"{location}/metadata", wholetext=True).first()
-    assert metadata is not None  # Spark writes it before the first batch
-    return str(json.loads(metadata.value)["id"])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F
+import re
 
 from data_platform_core.contracts import Record
 from data_platform_core.derive.fields import FieldSpec, fields_of
 from data_platform_core.derive.spark import field_shape, json_ddl, shape_pattern, value_refusals
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
 
 COORDINATES = ("kafka_topic", "kafka_partition", "kafka_offset", "arrived_at")
 
@@ -22,7 +23,7 @@ def with_record(messages: DataFrame, contract: type[Record]) -> DataFrame:
     text = F.col("value").cast("string")
     is_utf8 = F.expr("is_valid_utf8(cast(value as string))")
     return (
-        messages.withColumn("_json", F.when(is_utf8, F.try_parse_json(text)))
+        messages.withColumn("_json", F.when(is_utf8, _only_item(text)))
         .withColumn("_shape", F.schema_of_variant("_json"))
         .withColumn("record", F.from_json(F.when(is_utf8, text), json_ddl(contract)))
         .withColumn("reason", _reason(contract, is_utf8))
@@ -40,6 +41,12 @@ def accepted(parsed: DataFrame, contract: type[Record]) -> DataFrame:
 def refused(parsed: DataFrame) -> DataFrame:
     """The refused messages in the quarantine table's columns: untouched bytes, coordinates, reason."""
     return parsed.where(F.col("reason").isNotNull()).select("key", "value", *COORDINATES, "reason")
+
+
+def _only_item(text: Column) -> Column:
+    """The JSON of a text, null where it is none: Spark's parser stops in silence after the first value."""
+    items = F.try_parse_json(F.concat(F.lit("["), text, F.lit("]")))
+    return F.when(F.variant_get(items, "$[1]", "variant").isNull(), F.variant_get(items, "$[0]", "variant"))
 
 
 def _typed(field: FieldSpec) -> Column:
@@ -69,7 +76,9 @@ def _structural_reason(contract: type[Record]) -> Column:
     present = F.expr("json_object_keys(cast(value as string))")
     missing = F.array_except(known, present)
     unknown = F.array_except(present, known)
-    shapes = [(field.name, F.schema_of_variant(F.variant_get("_json", f"$.{field.name}", "variant"))) for field in fields]
+    shapes = [
+        (field.name, F.schema_of_variant(F.variant_get("_json", f"$.{field.name}", "variant"))) for field in fields
+    ]
     wrong = [
         F.when(~shape.rlike(f"^{field_shape(field)}$"), F.lit(f"wrong_type:{name}"))
         for field, (name, shape) in zip(fields, shapes, strict=True)
@@ -84,8 +93,6 @@ def _structural_reason(contract: type[Record]) -> Column:
 
 def _inside(condition: str, contract: type[Record]) -> str:
     """A condition over the contract's fields, as one over the fields of `record`."""
-    import re
-
     names = "|".join(sorted((field.name for field in fields_of(contract)), key=len, reverse=True))
     # names within quotes, after a dot or before a bracket of a function are not fields
     return re.sub(rf"'[^']*'|(?<![\w.])({names})(?![\w(])", lambda m: f"record.{m[1]}" if m[1] else m[0], condition)

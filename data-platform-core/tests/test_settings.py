@@ -1,0 +1,45 @@
+"""Settings come from the environment, with defaults that fit the local stack."""
+
+import pytest
+from data_platform_core.errors import CrmError, UsageError
+from data_platform_core.settings import load_settings
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch, tmp_path):
+    import os
+
+    for name in [name for name in os.environ if name.startswith("CRM_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("CRM_HOME", str(tmp_path))
+
+
+def test_one_offset_moves_the_whole_stack(monkeypatch):
+    assert load_settings().kafka_address == "127.0.0.1:19092"
+    monkeypatch.setenv("CRM_PORT_OFFSET", "20000")
+    assert load_settings().kafka_address == "127.0.0.1:29092"
+    assert load_settings().s3_url == "http://127.0.0.1:29000"
+
+
+def test_the_environment_wins_over_the_credentials_file(monkeypatch, tmp_path):
+    (tmp_path / "stack").mkdir()
+    (tmp_path / "stack" / "credentials.env").write_text("CRM_DBT_PASSWORD=from-file\nCRM_PUBLISHER_PASSWORD=kept\n")
+    monkeypatch.setenv("CRM_DBT_PASSWORD", "from-environment")
+    settings = load_settings()
+    assert settings.secret("dbt_password") == "from-environment"
+    assert settings.secret("publisher_password") == "kept"
+    assert "kept" not in repr(settings)
+
+
+def test_a_missing_secret_says_how_to_get_it():
+    with pytest.raises(CrmError, match="CRM_S3_SECRET_KEY is not set: start the stack"):
+        load_settings().secret("s3_secret_key")
+
+
+@pytest.mark.parametrize(
+    "name, value", [("CRM_PORT_OFFSET", "many"), ("CRM_SHOP_TIME_ZONE", "Asia/Seol"), ("CRM_LAKE_ROOT", "lake")]
+)
+def test_a_wrong_setting_is_named_with_its_value(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=f"{name}='{value}'"):
+        load_settings()

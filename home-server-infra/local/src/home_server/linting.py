@@ -1,0 +1,53 @@
+"""`crm lint`: every linter over its part of the tree."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from data_platform_core.errors import CrmError
+from data_platform_core.settings import Settings
+from rich.console import Console
+
+from home_server import stack
+from home_server.places import ROOT, env_bin
+
+
+class LintFailed(CrmError):
+    """At least one linter has something to say."""
+
+
+_PACKAGES = ("data-platform-core", "data-generator", "home-server-infra/local")
+
+
+def run_lint(settings: Settings, console: Console) -> None:
+    """Run all linters.
+
+    Raises:
+        LintFailed: names those that had something to say; what they said stands above.
+    """
+    stack.set_up(settings, console)
+    crm = str(settings.home / "bin" / "crm")
+    here = ROOT
+    checks: list[tuple[str, Path, list[str]]] = [
+        ("ruff format", here, ["platform/ruff", "format", "--check", "."]),
+        ("ruff", here, ["platform/ruff", "check", "."]),
+        *((f"mypy {package}", here, ["platform/mypy", f"{package}/src"]) for package in _PACKAGES),
+        ("derived files", here, [crm, "contracts", "check"]),
+        ("sqlfluff", here / "dbt", ["dbt/sqlfluff", "lint", "--disable-progress-bar", "models", "tests"]),
+        ("yamllint", here, ["platform/yamllint", "--strict", "ansible", "dbt"]),
+        ("ansible-lint", here / "ansible", ["platform/ansible-lint", "--offline", "--profile", "production"]),
+        ("ansible syntax", here / "ansible", ["platform/ansible-playbook", "--syntax-check", "site.yml", "-i", "inventories/home"]),  # fmt: skip
+    ]
+    path = f"{settings.home / 'envs' / 'platform' / 'bin'}:{os.environ.get('PATH', '')}"
+    failed = []
+    for name, folder, (program, *arguments) in checks:
+        command = program if program.startswith("/") else env_bin(settings, *program.split("/"))
+        done = subprocess.run([command, *arguments], cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True)  # fmt: skip
+        console.print(f"  {'[red]✗[/red]' if done.returncode else '[green]✓[/green]'} {name}")
+        if done.returncode:
+            failed.append(name)
+            console.out(done.stdout + done.stderr, highlight=False)
+    if failed:
+        raise LintFailed(f"{', '.join(failed)}: see above; `ruff format .` and `ruff check --fix .` mend what they can")

@@ -1,0 +1,101 @@
+"""`crm test`: all tests, each in the environment it is about, on a stack of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from data_platform_core.errors import CrmError
+from data_platform_core.settings import Settings
+from rich.console import Console
+
+from home_server import stack
+from home_server.places import ROOT, env_bin
+
+_UNIT_TESTS = {
+    "platform": ("data-platform-core/tests", "data-generator/tests", "home-server-infra/local/tests"),
+    "spark": ("spark_jobs/tests",),
+    "airflow": ("dags/tests",),
+}
+
+
+class TestsFailed(CrmError):
+    """At least one test failed."""
+
+
+def run_tests(settings: Settings, console: Console, fast: bool, arguments: tuple[str, ...]) -> None:
+    """Run the unit tests and, unless `fast`, the tests that need the real components.
+
+    Raises:
+        TestsFailed: says in which environments.
+    """
+    stack.set_up(settings, console)
+    _clear_left_over_stacks(settings, console)
+    failed = []
+    with _own_stack(settings, console) as environment:
+        plan = [*_UNIT_TESTS.items(), *(() if fast else (("platform", ("tests",)),))]
+        for name, folders in plan:
+            console.rule(f"tests of {', '.join(folders)} in the environment {name}", align="left")
+            if not _pytest(settings, name, folders, environment, arguments):
+                failed.append(", ".join(folders))
+    if failed:
+        raise TestsFailed(f"tests failed in {'; '.join(failed)}")
+
+
+def _pytest(settings: Settings, name: str, folders: tuple[str, ...], environment: dict[str, str], arguments: tuple[str, ...]) -> bool:  # fmt: skip
+    command = [env_bin(settings, name, "python"), "-m", "pytest", *folders, *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment).returncode == 0
+
+
+@contextmanager
+def _own_stack(settings: Settings, console: Console) -> Iterator[dict[str, str]]:
+    """The environment of a stack of the tests' own: own ports, own folder; gone afterwards, come what may."""
+    folder = Path(tempfile.mkdtemp(prefix="test-", dir=settings.home))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CRM_", "AIRFLOW", "SPARK"))}
+    environment = kept | {
+        "CRM_HOME": str(settings.home),
+        "CRM_STACK": str(folder),
+        "CRM_PORT_OFFSET": str(_free_offset()),
+        "CRM_WORLD_CUSTOMERS": "300",
+        "CRM_WORLD_PRODUCTS": "40",
+        "CRM_WORLD_EVENTS_PER_DAY": "3000",
+        "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+    }
+    try:
+        yield environment
+    finally:
+        _reset(settings, folder, environment, console)
+
+
+def _reset(settings: Settings, folder: Path, environment: dict[str, str], console: Console) -> None:
+    command = [str(settings.home / "bin" / "crm"), "reset", "--yes"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        console.print(f"[red]the tests' stack in {folder} could not be removed:[/red] {done.stderr}")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _clear_left_over_stacks(settings: Settings, console: Console) -> None:
+    """Stop and remove what an earlier run left that was itself killed."""
+    for folder in settings.home.glob("test-*"):
+        _reset(settings, folder, os.environ | {"CRM_HOME": str(settings.home), "CRM_STACK": str(folder)}, console)
+
+
+def _free_offset() -> int:
+    """A port offset at which no port of a stack is taken."""
+    usual = (9092, 9093, 9000, 9001, 5432, 8080, 8793, 8794, 4040)
+    for offset in range(20_000, 22_000, 100):
+        if all(_is_free(port + offset) for port in usual):
+            return offset
+    raise CrmError("no free ports for the tests' stack between 24040 and 31093: end what holds them")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0

@@ -1,0 +1,67 @@
+"""Spark's verdict on a record is the contract's own, and says why."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from data_platform_core.contracts import CONTRACTS
+from spark_jobs.transforms.parse import accepted, refused, with_record
+
+EXAMPLES = Path(__file__).parents[3] / "data-platform-core" / "tests" / "contracts"
+
+
+@pytest.mark.parametrize("entity", CONTRACTS)
+def test_spark_accepts_and_refuses_the_examples_as_the_contract_does(messages, entity):
+    files = sorted(EXAMPLES.glob(f"{entity}.*.json"))
+    parsed = messages(*(file.read_bytes() for file in files)).transform(with_record, CONTRACTS[entity]).collect()
+    verdicts = {files[row.kafka_offset].name: row.reason for row in parsed}
+    assert len(verdicts) == len(files) > 3
+    wrong = {name: reason for name, reason in verdicts.items() if (".pass." in name) != (reason is None)}
+    assert wrong == {}
+
+
+def test_each_refusal_says_what_and_where(messages):
+    good = json.loads((EXAMPLES / "orders.1.minimal.pass.json").read_text())
+    line = good["lines"][0]
+    cases = {
+        b"": "empty",
+        b"\xff\xfe": "not_utf8",
+        b"{": "not_json",
+        b"[1]": "not_an_object",
+        encoded(good, status=...): "missing_field:status",
+        encoded(good, colour="red"): "unknown_field:colour",
+        encoded(good, total_minor="27900"): "wrong_type:total_minor",
+        encoded(good, total_minor=27900.5): "wrong_type:total_minor",
+        encoded(good, customer_id=None): "wrong_type:customer_id",
+        encoded(good, lines=[line | {"gift": True}]): "wrong_type:lines",
+        encoded(good, status="lost"): "unknown_value:status",
+        encoded(good, schema_version=2): "unknown_version:schema_version",
+        encoded(good, lines=[line | {"quantity": 0}]): "out_of_range:lines.quantity",
+        encoded(good, lines=[line | {"product_id": "x"}]): "bad_format:lines.product_id",
+        encoded(good, occurred_at="yesterday"): "not_an_instant:occurred_at",
+        encoded(good, total_minor=1): "law_broken:total_is_lines_less_discount",
+    }
+    parsed = messages(*cases).transform(with_record, CONTRACTS["orders"]).orderBy("kafka_offset").collect()
+    assert [row.reason for row in parsed] == list(cases.values())
+
+
+def test_an_accepted_record_is_typed_and_keeps_its_coordinates(messages):
+    good = (EXAMPLES / "orders.1.two_lines_refunded.pass.json").read_bytes()
+    rows = accepted(messages(good).transform(with_record, CONTRACTS["orders"]), CONTRACTS["orders"]).collect()
+    (row,) = rows
+    assert row.occurred_at.replace(tzinfo=UTC) == datetime(2026, 11, 19, 15, 0, 21, 611368, tzinfo=UTC)
+    assert [(line.quantity, line.unit_price_minor) for line in row.lines] == [(1, 27900), (3, 1000)]
+    assert (row.kafka_topic, row.kafka_partition, row.kafka_offset) == ("t", 0, 0)
+
+
+def test_a_refused_message_keeps_its_bytes(messages):
+    parsed = messages(b"\x00\xffrubbish", b"{}").transform(with_record, CONTRACTS["events"])
+    kept = {bytes(row.value): row.reason for row in refused(parsed).collect()}
+    assert kept == {b"\x00\xffrubbish": "not_utf8", b"{}": "missing_field:schema_version"}
+    assert accepted(parsed, CONTRACTS["events"]).count() == 0
+
+
+def encoded(record, **changes):
+    changed = {**record, **changes}
+    return json.dumps({name: value for name, value in changed.items() if value is not ...}).encode()

@@ -1,0 +1,63 @@
+"""The tests' own stack, brought up by the command that a user types; `crm test` removes it."""
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from data_platform_core.settings import load_settings
+
+ROOT = Path(__file__).parents[1]
+
+
+class Crm:
+    """The `crm` command line, run as a user runs it."""
+
+    def __init__(self):
+        self._program = str(Path(os.environ["CRM_HOME"]) / "bin" / "crm")
+
+    def __call__(self, *arguments, fails=False, env=None, timeout=900):
+        done = subprocess.run(
+            [self._program, *arguments], env=os.environ | (env or {}), capture_output=True, text=True, timeout=timeout
+        )
+        assert (done.returncode != 0) == fails, f"crm {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+        return done
+
+    def start(self, *arguments):
+        """Start without waiting."""
+        return subprocess.Popen([self._program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def status(self):
+        """What `crm status --json` tells, whatever its exit code."""
+        return json.loads(subprocess.run([self._program, "status", "--json"], capture_output=True, text=True).stdout)
+
+
+@pytest.fixture(scope="session")
+def crm():
+    if "CRM_STACK" not in os.environ:
+        pytest.skip("needs a stack of its own: run it by `make test`")
+    return Crm()
+
+
+@pytest.fixture(scope="session")
+def demo(crm):
+    """The main job, run once; what it printed."""
+    return crm("demo", "--live", "15", "--tps", "40").stdout
+
+
+@pytest.fixture(scope="session")
+def settings(demo):
+    return load_settings()
+
+
+def wait_for(condition, within_seconds=120.0, what="the condition"):
+    """Wait until a condition is true, with a limit."""
+    deadline = time.monotonic() + within_seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"{what} has not come true after {within_seconds:.0f} s"
+        time.sleep(0.2)
+    return value

@@ -1,0 +1,415 @@
+"""The way of the data on real components: what was made is what arrives, whatever happens on the way.
+
+The tests share one stack and run in their order: each leaves it whole for the next.
+"""
+
+import json
+import os
+import random
+import signal
+import stat
+import subprocess
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import polars as pl
+import psutil
+import psycopg
+import pytest
+from confluent_kafka import Producer
+from conftest import ROOT, wait_for
+from deltalake import DeltaTable
+
+from data_generator.cli import world_of
+from data_generator.load.units import make
+from data_generator.sinks.kafka import KafkaSink
+from data_platform_core.contracts import CONTRACTS, ENTITIES
+from data_platform_core.layers import TOPICS, lake_table
+from data_platform_core.ledger import stores
+from data_platform_core.ledger.made import Ledger, Unit
+from home_server.airflow_api import AirflowApi
+from home_server.demo import DAG
+
+pytestmark = pytest.mark.stack
+
+
+# --- the main job -----------------------------------------------------------------------------
+
+
+def test_demo_lands_what_it_made_and_shows_it(demo):
+    for word in ("made", "Kafka", "bronze", "silver", "published", "warehouse", "marts", "revenue_by_segment_and_day"):
+        assert word in demo
+    for entity in ENTITIES:
+        (line,) = [line for line in demo.splitlines() if line.startswith(f"│ {entity} ")]
+        made, kafka, bronze, _, *others, agree = [cell.strip() for cell in line.strip("│").split("│")][1:]
+        assert {made, kafka, bronze, *others} == {made}
+        assert made != "0"
+        assert agree == "yes"
+    assert "passwords" not in demo
+
+
+def test_history_made_again_adds_nothing(crm, settings):
+    before = [stores.kafka_count(settings, entity) for entity in ENTITIES]
+    unit = next(iter(Ledger(settings.ledger_file).sent_units()))
+    assert "history" in unit
+    first, end = history_window(settings)
+    again = json.loads(crm("generate", "backfill", "--from", first, "--to", end, "--json").stdout)
+    assert again["records"] == 0
+    assert [stores.kafka_count(settings, entity) for entity in ENTITIES] == before
+
+
+def test_status_tells_other_tools_all_they_need(crm, settings):
+    found = crm.status()
+    assert {part["state"] for part in found["components"]} == {"running"}
+    for part in found["components"]:
+        assert psutil.pid_exists(part["pid"])
+        assert Path(part["log"]).exists()
+        assert part["address"]
+    assert found["kafka"] == {"bootstrap": settings.kafka_address, "topics": TOPICS}
+    assert found["lake"]["root"] == "s3a://lake"
+    assert found["lake"]["s3_endpoint"] == settings.s3_url
+    with psycopg.connect(found["warehouse"]["dsn"], password=settings.secret("dbt_password")) as connection:
+        assert connection.execute("select count(*) > 0 from lake.events").fetchone() == (True,)
+
+
+# --- safe by default --------------------------------------------------------------------------
+
+
+def test_everything_listens_on_loopback_only(crm):
+    ours = set()
+    for part in crm.status()["components"]:
+        process = psutil.Process(part["pid"])
+        ours |= {process.pid, *(child.pid for child in process.children(recursive=True))}
+    listening = [c for c in psutil.net_connections("inet") if c.status == psutil.CONN_LISTEN and c.pid in ours]
+    assert len(listening) >= 7
+    open_to_others = {c.laddr.ip for c in listening} - {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    assert open_to_others == set(), [(c.laddr, psutil.Process(c.pid).cmdline()[:3]) for c in listening]
+
+
+def test_passwords_are_readable_by_their_owner_only(settings):
+    passwords = [field for field in type(settings).model_fields if field.endswith(("password", "_secret", "_key"))]
+    values = [settings.secret(name) for name in passwords if name != "s3_access_key"]
+    assert len(set(values)) == len(values) >= 8
+    for file in settings.stack_dir.rglob("*"):
+        is_text = file.is_file() and file.stat().st_size < 200_000 and "data/minio" not in str(file)
+        if is_text and any(value.encode() in file.read_bytes() for value in values):
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+
+
+def test_a_wrong_password_is_refused(settings):
+    for role in ("postgres", "crm_dbt", "crm_publisher", "airflow"):
+        dsn = stores.warehouse_dsn(settings, role)
+        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+            psycopg.connect(dsn, password="wrong")
+
+
+def test_roles_have_no_more_rights_than_they_need(settings):
+    refused = [
+        ("crm_dbt", "insert into lake.events select * from lake.events"),
+        ("crm_dbt", "delete from lake.orders"),
+        ("crm_dbt", "update ops.publish_marks set version = 0"),
+        ("crm_dbt", "create table lake.mine (x int)"),
+        ("crm_publisher", "delete from marts.revenue_by_segment_and_day"),
+        ("crm_publisher", "drop table lake.events"),
+        ("crm_publisher", "create schema mine"),
+    ]
+    for role, statement in refused:
+        with stores.connect(settings, role) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute(statement)
+
+
+# --- the three ways to use it -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("cd dbt && dbt run", "Completed successfully"),
+        ("cd dbt && dbt build", "Completed successfully"),
+        ("airflow version", "3."),
+        ("ansible-playbook -i ansible/inventories/home ansible/site.yml --syntax-check", "playbook: "),
+        ("spark-submit --version", "4.2"),
+        ("crm audit", "yes"),
+    ],
+)
+def test_commands_are_typed_as_their_users_know_them(demo, command, says):
+    shell = f"source env.sh && {command}"
+    done = subprocess.run(["bash", "-c", shell], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert says in done.stdout + done.stderr
+
+
+# --- crashes ----------------------------------------------------------------------------------
+
+
+def test_nothing_is_lost_or_doubled_when_the_stream_dies_between_two_commits(crm, settings):
+    crm("down", "stream")
+    crm("generate", "live", "--tps", "60", "--for", "4s")
+    bad = send_ten_malformed(settings)
+    bronze, silver = (version_of(settings, layer, "events") for layer in ("bronze", "silver"))
+    crm("up", "stream", env={"CRM_FAIL_POINT": "before_silver:events"})
+    wait_for(lambda: state_of(crm, "stream") == "died", what="the death of the stream at its fail-point")
+    assert version_of(settings, "bronze", "events") == bronze + 1, "bronze was not committed before the stream died"
+    assert version_of(settings, "silver", "events") == silver, "silver was committed although the stream died before"
+    died = crm("status", fails=True)
+    assert "stream died" in died.stderr
+    crm("up", "stream")
+    wait_for(lambda: landed(settings), what="what was sent to land")
+    assert version_of(settings, "bronze", "events") == bronze + 1, "the batch was written into bronze twice"
+    check_silver(settings)
+    check_quarantine(settings, bad)
+
+
+def test_nothing_is_lost_or_doubled_when_the_stream_is_killed_at_random(crm, settings):
+    instants = random.Random(time.time_ns())
+    generator = crm.start("generate", "live", "--tps", "60", "--for", "40s", "--json")
+    for _ in range(2):
+        pause = instants.uniform(3.0, 9.0)
+        print(f"killed {pause:.2f} s after its start")
+        time.sleep(pause)
+        stream = next(part["pid"] for part in crm.status()["components"] if part["name"] == "stream")
+        kill_family(stream)
+        crm("up", "stream")
+    out, err = generator.communicate(timeout=120)
+    assert generator.returncode == 0, err
+    assert json.loads(out)["records"] > 2000
+    wait_for(lambda: landed(settings), what="what was sent to land")
+    check_silver(settings)
+
+
+def test_records_sent_again_are_settled(settings):
+    unit = next(u for u in sent_units(settings) if u.kind == "history" and u.entity == "orders")
+    before = stores.kafka_count(settings, "orders")
+    sink = KafkaSink(settings.kafka_address)
+    table = make(world_of(settings), unit)
+    sink.put("orders", unit.name, table)
+    sink.flush()
+    assert stores.kafka_count(settings, "orders") == before + table.num_rows > before
+    wait_for(lambda: landed(settings), what="the repeats to land")
+    check_silver(settings)
+
+
+def test_a_killed_generator_sends_again_what_it_had_begun(crm, settings):
+    generator = crm.start("generate", "live", "--tps", "200", "--for", "60s")
+    wait_for(lambda: generator.poll() is None and len(Ledger(settings.ledger_file).unfinished_units()), 30, "a unit begun")
+    generator.kill()
+    generator.wait()
+    unfinished = Ledger(settings.ledger_file).unfinished_units()
+    again = json.loads(crm("generate", "live", "--tps", "20", "--for", "1s", "--json").stdout)
+    assert (again["sent_again"] > 0) == (len(unfinished) > 0)
+    assert Ledger(settings.ledger_file).unfinished_units() == []
+    wait_for(lambda: landed(settings), what="what was sent to land")
+    check_silver(settings)
+
+
+def test_a_component_that_died_is_named_and_started_again(crm, settings):
+    minio = next(part["pid"] for part in crm.status()["components"] if part["name"] == "minio")
+    kill_family(minio)
+    assert "minio died" in crm("status", fails=True).stderr
+    crm("up", "minio")
+    assert state_of(crm, "minio") == "running"
+    crm("up", "stream")
+
+
+# --- Airflow, gate and marts ------------------------------------------------------------------
+
+
+def test_a_triggered_run_brings_exact_sums_into_the_marts(settings):
+    airflow = AirflowApi(settings)
+    run = airflow.trigger(DAG, {"full_refresh": False})
+    assert airflow.wait_for_run(DAG, run) == "success", [(t["task_id"], t["state"]) for t in airflow.tasks(DAG, run)]
+    assert revenue_in_marts(settings) == revenue_made(settings)
+    with stores.connect(settings, "crm_dbt") as connection:
+        for entity, contract in CONTRACTS.items():
+            key = ", ".join(contract.key)
+            published = set(connection.execute(f"select {key} from lake.{entity}").fetchall())
+            assert published == set(made(settings, entity).select(contract.key).rows())
+            assert stores.published_digest(connection, entity) == Ledger(settings.ledger_file).made(entity)
+            assert stores.warehouse_count(connection, entity) == stores.mart_count(connection, entity) == len(published)
+
+
+def test_a_cleared_run_takes_the_same_versions_and_changes_nothing(crm, settings):
+    airflow = AirflowApi(settings)
+    run = airflow.trigger(DAG)
+    assert airflow.wait_for_run(DAG, run) == "success"
+    before = publish_state(settings)
+    crm("generate", "live", "--tps", "30", "--for", "2s")  # the lake goes on; the run must not
+    wait_for(lambda: landed(settings), what="what was sent to land")
+    airflow.clear(DAG, run)
+    wait_for(lambda: airflow.run(DAG, run)["state"] not in ("success", "failed"), 60, "the cleared run to start")
+    assert airflow.wait_for_run(DAG, run) == "success"
+    assert publish_state(settings) == before
+
+
+def test_a_closed_gate_leaves_yesterdays_marts_and_says_which_rows(settings):
+    airflow = AirflowApi(settings)
+    marts = revenue_in_marts(settings)
+    with stores.connect(settings) as connection:
+        order, event, total = connection.execute(
+            "select order_id, order_event_id, total_minor from lake.orders order by order_event_id limit 1"
+        ).fetchone()
+        connection.execute("update lake.orders set total_minor = -5 where order_event_id = %s", (event,))
+    run = airflow.trigger(DAG, {"full_refresh": True})
+    assert airflow.wait_for_run(DAG, run) == "failed"
+    states = {task["task_id"]: task["state"] for task in airflow.tasks(DAG, run)}
+    assert (states["publish"], states["gate"], states["model"]) == ("success", "failed", "upstream_failed")
+    log = airflow.log(DAG, run, "gate", 1)
+    assert "expect_column_values_to_be_between on lake.orders.total_minor: 1 rows" in log
+    assert f"{order}/{event}" in log
+    assert revenue_in_marts(settings) == marts
+    with stores.connect(settings) as connection:
+        connection.execute("update lake.orders set total_minor = %s where order_event_id = %s", (total, event))
+    run = airflow.trigger(DAG)
+    assert airflow.wait_for_run(DAG, run) == "success"
+    assert revenue_in_marts(settings) == revenue_made(settings)
+
+
+def test_a_second_demo_starts_warm_and_agrees(crm, settings):
+    told = crm("demo", "--live", "5").stdout
+    (history,) = [line for line in told.splitlines() if "✓ history" in line]
+    assert "there" in history
+    # ten malformed messages were sent: Kafka and bronze hold them, quarantine accounts for them
+    assert "│ no " not in told
+
+
+def test_a_row_deleted_from_silver_by_hand_is_noticed(crm, settings):
+    crm("down", "stream")
+    key = made(settings, "orders")["order_event_id"][0]
+    address = lake_table(settings.lake_root, "silver", "orders").replace("s3a://", "s3://")
+    table = DeltaTable(address, storage_options=stores.s3_options(settings))
+    deleted = table.delete(f"order_event_id = '{key}'")
+    assert deleted["num_deleted_rows"] == 1
+    assert "silver has" in crm("audit", fails=True).stderr
+    refused = crm("demo", "--live", "2", fails=True)
+    assert refused.returncode == 1
+    assert "the stores disagree" in refused.stderr
+
+
+# --- what the tests know ----------------------------------------------------------------------
+
+
+def history_window(settings):
+    days = sorted(u.name[:10] for u in sent_units(settings) if u.kind == "history" and u.entity == "products")
+    end = time.strftime("%Y-%m-%d", time.gmtime(time.mktime(time.strptime(days[-1], "%Y-%m-%d")) + 2 * 86400))
+    return days[-2], end
+
+
+def sent_units(settings):
+    """Every unit that was sent, with the words that make it again."""
+    lines = [json.loads(line) for line in settings.ledger_file.read_text().splitlines()]
+    sent = {line["id"] for line in lines if line["state"] == "sent"}
+    units = [
+        Unit(line["entity"], line["kind"], line["name"], tuple(line["words"].items()))
+        for line in lines
+        if line["state"] == "begun"
+    ]
+    return [unit for unit in dict.fromkeys(units) if unit.id in sent]
+
+
+def made(settings, entity):
+    """Every record made of an entity, made again from the ledger's words."""
+    world = world_of(settings)
+    return pl.concat(pl.from_arrow(make(world, unit)) for unit in sent_units(settings) if unit.entity == entity)
+
+
+def silver(settings, entity):
+    return pl.from_arrow(stores.open_table(settings, "silver", entity).to_pyarrow_table())
+
+
+def check_silver(settings):
+    """Silver holds each record made, once, and nothing else."""
+    for entity, contract in CONTRACTS.items():
+        names = list(contract.model_fields)
+        held, expected = silver(settings, entity).select(names), made(settings, entity).select(names)
+        assert sorted(held.select(contract.key).rows()) == sorted(expected.select(contract.key).rows()), entity
+        assert stores.silver_digest(settings, entity) == Ledger(settings.ledger_file).made(entity)
+
+
+MALFORMED = {
+    b"": "empty",
+    b"\xff\xfe\x00": "not_utf8",
+    b'{"schema_version": 1, "event_id": "3be1ec85': "not_json",
+    b"[]": "not_an_object",
+    b"{}": "missing_field:schema_version",
+    b'"text"': "not_an_object",
+}
+
+
+def send_ten_malformed(settings):
+    """Ten records that break the contract of events, each in its own way; returns value → reason."""
+    good = json.loads((ROOT / "data-platform-core/tests/contracts/events.1.minimal.pass.json").read_text())
+    broken = {
+        json.dumps(good | {"event_type": "teleport"}).encode(): "unknown_value:event_type",
+        json.dumps(good | {"sequence": -1}).encode(): "out_of_range:sequence",
+        json.dumps(good | {"colour": "red"}).encode(): "unknown_field:colour",
+        json.dumps(good | {"occurred_at": "2026-11-18"}).encode(): "not_an_instant:occurred_at",
+    }
+    producer = Producer({"bootstrap.servers": settings.kafka_address})
+    for value in MALFORMED | broken:
+        producer.produce(TOPICS["events"], value, key=b"somebody")
+    assert producer.flush(30) == 0
+    assert len(MALFORMED | broken) == 10
+    return MALFORMED | broken
+
+
+def check_quarantine(settings, expected):
+    """Quarantine holds the malformed messages, byte by byte, each once, with its reason."""
+    kept = pl.from_arrow(stores.open_table(settings, "quarantine", "events").to_pyarrow_table())
+    assert sorted(zip(kept["value"], kept["reason"], strict=True)) == sorted(expected.items())
+    assert kept.select("kafka_partition", "kafka_offset").is_duplicated().sum() == 0
+
+
+def landed(settings):
+    from home_server.demo import _has_landed
+
+    return all(_has_landed(settings, entity) for entity in ENTITIES)
+
+
+def version_of(settings, layer, entity):
+    return stores.open_table(settings, layer, entity).version()
+
+
+def state_of(crm, name):
+    return next(part["state"] for part in crm.status()["components"] if part["name"] == name)
+
+
+def kill_family(pid):
+    """kill -9 a component and all its children at once."""
+    process = psutil.Process(pid)
+    for each in [process, *process.children(recursive=True)]:
+        os.kill(each.pid, signal.SIGKILL)
+    psutil.wait_procs([process], timeout=10)
+
+
+def revenue_made(settings):
+    """Revenue by the shop's day and segment, from the records made, without any SQL."""
+    orders = made(settings, "orders").sort("sequence")
+    profiles = made(settings, "profiles").sort("sequence")
+    versions = defaultdict(list)
+    for profile in profiles.iter_rows(named=True):
+        versions[profile["customer_id"]].append((profile["occurred_at"], profile["segment"]))
+    newest = {order["order_id"]: order for order in orders.iter_rows(named=True)}
+    revenue = defaultdict(lambda: [0, 0, 0])
+    local = pl.Series([o["ordered_at"] for o in newest.values()]).dt.convert_time_zone(settings.shop_time_zone).dt.date()
+    for order, day in zip(newest.values(), local, strict=True):
+        known = [segment for since, segment in versions[order["customer_id"]] if since <= order["ordered_at"]]
+        row = revenue[(day, known[-1] if known else "unknown")]
+        row[0] += 1
+        row[1] += order["total_minor"]
+        row[2] += order["total_minor"] if order["status"] != "paid" else 0
+    return {key: tuple(row) for key, row in revenue.items()}
+
+
+def revenue_in_marts(settings):
+    query = "select ordered_date, segment, order_count, gross_revenue_minor, returned_minor from marts.revenue_by_segment_and_day"
+    with stores.connect(settings, "crm_dbt") as connection:
+        return {(day, segment): tuple(rest) for day, segment, *rest in connection.execute(query)}
+
+
+def publish_state(settings):
+    """All that a cleared run must leave as it is."""
+    with stores.connect(settings) as connection:
+        runs = connection.execute("select run_id, entity, from_version, to_version, published_batch from ops.publish_runs order by 1, 2").fetchall()  # fmt: skip
+        counts = [connection.execute(f"select count(*), max(published_batch) from lake.{e}").fetchone() for e in ENTITIES]
+    return runs, counts, revenue_in_marts(settings)
