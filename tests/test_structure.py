@@ -1,0 +1,92 @@
+"""The tree is the architecture: who may import whom, and where no package may be."""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = {
+    "data_platform_core": ROOT / "data-platform-core/src",
+    "data_generator": ROOT / "data-generator/src",
+    "spark_jobs": ROOT / "spark_jobs/src",
+    "home_server": ROOT / "home-server-infra/local/src",
+}
+
+
+def imports_of(file):
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name.split(".")[0] for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.split(".")[0]
+
+
+def test_imports_point_towards_the_core():
+    looked_at = 0
+    for package, source in PACKAGES.items():
+        for file in source.rglob("*.py"):
+            looked_at += 1
+            foreign = set(imports_of(file)) & set(PACKAGES) - {package, "data_platform_core"}
+            assert not foreign, f"{file.relative_to(ROOT)} imports {foreign}"
+    assert looked_at > 40
+
+
+def test_dbt_and_ansible_are_no_python_packages():
+    for folder in ("dbt", "ansible"):
+        assert list((ROOT / folder).rglob("__init__.py")) == []
+
+
+def test_the_world_is_pure():
+    forbidden = {"time", "os", "random", "confluent_kafka", "requests", "httpx", "socket"}
+    for file in (ROOT / "data-generator/src/data_generator/world").glob("*.py"):
+        assert not set(imports_of(file)) & forbidden, file.name
+        assert not re.search(r"\.(now|today)\(", file.read_text()), file.name
+
+
+def test_names_of_topics_and_tables_stand_in_one_file():
+    for package, source in PACKAGES.items():
+        for file in source.rglob("*.py"):
+            found = re.findall(r"""["'](?:crm\.(?:events|orders|products|profiles)|(?:bronze|silver|quarantine)/)""", file.read_text())
+            assert not found, f"{file.relative_to(ROOT)}: {found}"
+
+
+def test_the_environment_is_read_at_the_entry_points_only():
+    allowed = {"settings.py", "environment.py", "toolchain.py", "testing.py", "linting.py", "gate.py"}
+    for source in PACKAGES.values():
+        for file in source.rglob("*.py"):
+            if "os.environ" in file.read_text():
+                assert file.name in allowed, file.relative_to(ROOT)
+
+
+def test_locks_hold_hashes_and_no_address():
+    locks = sorted((ROOT / "requirements").glob("*.txt"))
+    assert len(locks) == len(list((ROOT / "requirements").glob("*.in"))) >= 8
+    for lock in locks:
+        text = lock.read_text()
+        assert "--hash=sha256:" in text
+        assert "://" not in text, lock.name
+
+
+def test_links_in_documents_lead_somewhere():
+    documents = [p for p in ROOT.rglob("*.md") if ".crm" not in p.parts and "node_modules" not in p.parts]
+    links = 0
+    for document in documents:
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text()):
+            if "://" not in target:
+                links += 1
+                assert (document.parent / target).exists(), f"{document.relative_to(ROOT)} → {target}"
+    assert links > 3
+
+
+def test_decisions_have_unique_numbers_and_their_four_parts():
+    decisions = sorted((ROOT / "docs/ai-context/decisions").glob("[0-9]*.md"))
+    numbers = [path.name[:4] for path in decisions]
+    assert len(set(numbers)) == len(numbers) > 3
+    for path in decisions:
+        for part in ("Status", "Context", "Decision", "Consequences"):
+            assert f"## {part}" in path.read_text(), path.name
+
+
+def test_python_is_new_enough():
+    assert sys.version_info >= (3, 11)
