@@ -45,9 +45,11 @@ def test_the_world_is_pure():
 
 
 def test_names_of_topics_and_tables_stand_in_one_file():
-    for package, source in PACKAGES.items():
+    for _package, source in PACKAGES.items():
         for file in source.rglob("*.py"):
-            found = re.findall(r"""["'](?:crm\.(?:events|orders|products|profiles)|(?:bronze|silver|quarantine)/)""", file.read_text())
+            found = re.findall(
+                r"""["'](?:crm\.(?:events|orders|products|profiles)|(?:bronze|silver|quarantine)/)""", file.read_text()
+            )
             assert not found, f"{file.relative_to(ROOT)}: {found}"
 
 

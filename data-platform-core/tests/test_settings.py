@@ -37,7 +37,7 @@ def test_a_missing_secret_says_how_to_get_it():
 
 
 @pytest.mark.parametrize(
-    "name, value", [("CRM_PORT_OFFSET", "many"), ("CRM_SHOP_TIME_ZONE", "Asia/Seol"), ("CRM_LAKE_ROOT", "lake")]
+    ("name", "value"), [("CRM_PORT_OFFSET", "many"), ("CRM_SHOP_TIME_ZONE", "Asia/Seol"), ("CRM_LAKE_ROOT", "lake")]
 )
 def test_a_wrong_setting_is_named_with_its_value(monkeypatch, name, value):
     monkeypatch.setenv(name, value)

@@ -29,7 +29,8 @@ def main() -> None:
 def _check_machine() -> None:
     if sys.version_info < (3, 11):
         _stop(
-            f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}: apt-get install python3.11 python3.11-venv"
+            f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}: "
+            "apt-get install python3.11 python3.11-venv"
         )
     try:
         import ensurepip  # noqa: F401
@@ -40,7 +41,8 @@ def _check_machine() -> None:
     free = shutil.disk_usage(HOME).free / 2**30
     if free < 6 and not (HOME / "stamps" / "platform").exists():
         _stop(
-            f"the disk of {HOME} is nearly full: {free:.1f} GiB are free and the set-up needs 6; free some or set CRM_HOME"
+            f"the disk of {HOME} is nearly full: {free:.1f} GiB are free and the set-up needs 6; "
+            "free some or set CRM_HOME"
         )
 
 
@@ -51,8 +53,17 @@ def _install_uv() -> Path:
         _say("installing uv")
         shutil.rmtree(folder, ignore_errors=True)
         _run(sys.executable, "-m", "venv", str(folder))
-        _run(str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-             "--require-hashes", "-r", str(lock))  # fmt: skip
+        _run(
+            str(folder / "bin" / "python"),
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--require-hashes",
+            "-r",
+            str(lock),
+        )
         _stamp("uv", lock)
     return folder / "bin" / "uv"
 
@@ -69,8 +80,19 @@ def _install_platform(uv: Path) -> None:
     _run(str(uv), "venv", "--quiet", "--clear", "--python", sys.executable, str(folder), env=environment)
     _run(str(uv), "pip", "sync", "--quiet", "--require-hashes", "--python", python, str(lock), env=environment)
     editable = [word for package in PACKAGES for word in ("-e", str(ROOT / package))]
-    _run(str(uv), "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--offline",
-         "--python", python, *editable, env=environment)  # fmt: skip
+    _run(
+        str(uv),
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--offline",
+        "--python",
+        python,
+        *editable,
+        env=environment,
+    )
     wrapper = HOME / "bin" / "crm"
     wrapper.parent.mkdir(exist_ok=True)
     wrapper.write_text(f'#!/bin/sh\nexport CRM_HOME="{HOME}"\nexec "{folder}/bin/crm" "$@"\n')
@@ -97,7 +119,8 @@ def _fingerprint(*inputs: Path) -> str:
 def _run(*command: str, env: dict[str, str] | None = None) -> None:
     if subprocess.run(command, env=env, stdout=sys.stderr).returncode:
         _stop(
-            f"`{' '.join(command[:4])} …` failed: its message stands above; if a download broke off, run the same command again"
+            f"`{' '.join(command[:4])} …` failed: its message stands above; "
+            "if a download broke off, run the same command again"
         )
 
 

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -145,9 +145,5 @@ def _report(as_json: bool, **figures: float) -> None:
 
 
 def register(app: typer.Typer) -> None:
+    """Bring the commands of this package to `crm`."""
     app.add_typer(generate_app, name="generate", rich_help_panel="Source")
-
-
-def today_of(settings: Settings) -> date:
-    """The shop's day now."""
-    return world_of(settings).day_of(int(time.time()) * SECOND)

@@ -76,12 +76,20 @@ def test_another_seed_shares_no_record(world, days):
 def test_references_hold(world):
     start = world.midnight(date(2026, 11, 1))
     tables = {e: pl.from_arrow(records_of(world, e, EVERYDAY, start, start + 3 * DAY)) for e in ("events", "orders")}
-    masters = {e: pl.from_arrow(records_of(world, e, EVERYDAY, world.opened_at, start + 3 * DAY)) for e in ("products", "profiles")}  # fmt: skip
+    masters = {
+        e: pl.from_arrow(records_of(world, e, EVERYDAY, world.opened_at, start + 3 * DAY))
+        for e in ("products", "profiles")
+    }
     signed_up = masters["profiles"].group_by("customer_id").agg(pl.col("occurred_at").min().alias("known_from"))
     launched = masters["products"].group_by("product_id").agg(pl.col("occurred_at").min().alias("sold_from"))
     for name, table in tables.items():
         acting = table.filter(pl.col("customer_id").is_not_null()).join(signed_up, on="customer_id", how="left")
-        assert len(acting) and acting.filter(pl.col("known_from").is_null() | (pl.col("known_from") > pl.col("occurred_at"))).is_empty(), name  # fmt: skip
+        assert (
+            len(acting)
+            and acting.filter(
+                pl.col("known_from").is_null() | (pl.col("known_from") > pl.col("occurred_at"))
+            ).is_empty()
+        ), name
     lines = tables["orders"].explode("lines").unnest("lines").join(launched, on="product_id", how="left")
     assert lines.filter(pl.col("sold_from").is_null() | (pl.col("sold_from") > pl.col("ordered_at"))).is_empty()
     purchases = tables["events"].filter(pl.col("event_type") == "purchase")

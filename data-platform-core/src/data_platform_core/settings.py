@@ -91,14 +91,17 @@ class Settings(BaseSettings):
 
     @property
     def stack_dir(self) -> Path:
+        """The folder of the stack."""
         return self.stack or self.home / "stack"
 
     @property
     def credentials_file(self) -> Path:
+        """Where the stack keeps its passwords."""
         return self.stack_dir / "credentials.env"
 
     @property
     def ledger_file(self) -> Path:
+        """Where the ledger of what was made is."""
         return self.stack_dir / "ledger" / "made.jsonl"
 
     def port(self, name: str) -> int:
@@ -107,18 +110,22 @@ class Settings(BaseSettings):
 
     @property
     def kafka_address(self) -> str:
+        """Where Kafka is: yours, or the stack's."""
         return self.kafka_bootstrap or f"127.0.0.1:{self.port('kafka')}"
 
     @property
     def s3_url(self) -> str:
+        """Where the S3 store is: yours, or the stack's."""
         return self.s3_endpoint or f"http://127.0.0.1:{self.port('minio')}"
 
     @property
     def s3_bucket(self) -> str:
+        """The bucket of the lake."""
         return self.lake_root.removeprefix("s3a://").split("/")[0]
 
     @property
     def airflow_url(self) -> str:
+        """Where Airflow's UI and API are."""
         return f"http://127.0.0.1:{self.port('airflow')}"
 
     def secret(self, name: str) -> str:
@@ -127,7 +134,7 @@ class Settings(BaseSettings):
         Raises:
             CrmError: it is not set.
         """
-        value = getattr(self, name)
+        value: SecretStr | None = getattr(self, name)
         if value is None:
             raise CrmError(
                 f"CRM_{name.upper()} is not set: start the stack with `crm up`, which generates it into "

@@ -108,7 +108,7 @@ def _ensure_role(server: psycopg.Connection, role: str, password: str) -> None:
 def _ensure_database(server: psycopg.Connection, name: str, owner: str | None) -> None:
     if server.execute("select 1 from pg_database where datname = %s", (name,)).fetchone():
         return
-    clause = sql.SQL("")
+    clause: sql.Composable = sql.SQL("")
     if owner:
         server.execute(sql.SQL("grant {} to current_user").format(sql.Identifier(owner)))
         clause = sql.SQL(" owner {}").format(sql.Identifier(owner))

@@ -11,10 +11,18 @@ from data_platform_core.derive.canonical import Digest, canonical_polars, digest
 
 AT = datetime(2026, 11, 18, 15, 0, 21, 611368, tzinfo=UTC)
 PROFILE = {
-    "schema_version": 1, "customer_id": "cus_한", "grade": "vip", "segment": "new", "signed_up_at": AT,
-    "signup_channel": "store", "region": "KR-11", "birth_year": 1990, "has_marketing_consent": False,
-    "occurred_at": AT, "sequence": 7,
-}  # fmt: skip
+    "schema_version": 1,
+    "customer_id": "cus_한",
+    "grade": "vip",
+    "segment": "new",
+    "signed_up_at": AT,
+    "signup_channel": "store",
+    "region": "KR-11",
+    "birth_year": 1990,
+    "has_marketing_consent": False,
+    "occurred_at": AT,
+    "sequence": 7,
+}
 
 
 def frame_of(entity, *records):
@@ -31,10 +39,20 @@ def test_the_canonical_form_is_as_described():
 def test_nested_records_and_nulls_have_a_form_of_their_own():
     line = {"product_id": "p", "quantity": 2, "unit_price_minor": 50}
     order = {
-        "schema_version": 1, "order_id": "o", "order_event_id": "e", "customer_id": "c", "status": "paid",
-        "ordered_at": AT, "lines": [line, line], "discount_minor": 0, "total_minor": 200, "currency": "KRW",
-        "payment_method": "card", "occurred_at": AT, "sequence": 1,
-    }  # fmt: skip
+        "schema_version": 1,
+        "order_id": "o",
+        "order_event_id": "e",
+        "customer_id": "c",
+        "status": "paid",
+        "ordered_at": AT,
+        "lines": [line, line],
+        "discount_minor": 0,
+        "total_minor": 200,
+        "currency": "KRW",
+        "payment_method": "card",
+        "occurred_at": AT,
+        "sequence": 1,
+    }
     texts = frame_of("orders", order).select(text=canonical_polars(CONTRACTS["orders"]))["text"]
     assert "2[1:p1:22:501:p1:22:50]" in texts[0]
     event = dict.fromkeys(CONTRACTS["events"].model_fields)
@@ -56,7 +74,9 @@ def test_order_does_not_matter_and_every_record_does():
     contract = CONTRACTS["profiles"]
     both = digest_of_frame(contract, frame_of("profiles", PROFILE, other))
     assert both == digest_of_frame(contract, frame_of("profiles", other, PROFILE))
-    assert both == digest_of_frame(contract, frame_of("profiles", PROFILE)) + digest_of_frame(contract, frame_of("profiles", other))  # fmt: skip
+    assert both == digest_of_frame(contract, frame_of("profiles", PROFILE)) + digest_of_frame(
+        contract, frame_of("profiles", other)
+    )
     assert both != digest_of_frame(contract, frame_of("profiles", PROFILE, PROFILE))
     assert digest_of_frame(contract, frame_of("profiles")) == Digest()
 

@@ -42,7 +42,11 @@ def test_nullability_is_the_same_everywhere(contract):
         e.arguments["column"] for e in expectations_of(contract) if e.name == "expect_column_values_to_not_be_null"
     }
     assert gated == set(contract.model_fields) - nullable
-    optional_in_sql = {line.split()[0] for line in create_table(contract).splitlines() if line.startswith("  ") and "not null" not in line}  # fmt: skip
+    optional_in_sql = {
+        line.split()[0]
+        for line in create_table(contract).splitlines()
+        if line.startswith("  ") and "not null" not in line
+    }
     assert optional_in_sql - {"primary"} == nullable
 
 

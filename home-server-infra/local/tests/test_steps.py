@@ -4,17 +4,20 @@ import sys
 import threading
 
 import pytest
-from rich.console import Console
-
 from data_platform_core.errors import CrmError
 from home_server.steps import Step, run_command, run_steps
+from rich.console import Console
 
 QUIET = Console(quiet=True)
 
 
 def test_a_step_runs_after_what_it_needs():
     done = []
-    steps = [Step("c", lambda: done.append("c"), ("b",)), Step("b", lambda: done.append("b"), ("a",)), Step("a", lambda: done.append("a"))]
+    steps = [
+        Step("c", lambda: done.append("c"), ("b",)),
+        Step("b", lambda: done.append("b"), ("a",)),
+        Step("a", lambda: done.append("a")),
+    ]
     assert set(run_steps(steps, QUIET)) == {"a", "b", "c"}
     assert done == ["a", "b", "c"]
 

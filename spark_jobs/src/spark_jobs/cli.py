@@ -29,4 +29,5 @@ def publish_command(
 
 
 def register(app: typer.Typer) -> None:
+    """Bring the commands of this package to `crm`."""
     app.command("publish", rich_help_panel="Jobs")(publish_command)

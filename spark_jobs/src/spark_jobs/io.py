@@ -12,7 +12,10 @@ from data_platform_core.settings import Settings
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
-_COORDINATES = "kafka_topic string NOT NULL, kafka_partition int NOT NULL, kafka_offset bigint NOT NULL, arrived_at timestamp NOT NULL"
+_COORDINATES = (
+    "kafka_topic string NOT NULL, kafka_partition int NOT NULL, kafka_offset bigint NOT NULL, "
+    "arrived_at timestamp NOT NULL"
+)
 _MESSAGE = f"key binary, value binary, {_COORDINATES}"
 _PROPERTIES = {
     # silver is read by version downstream, deletes and corrections included

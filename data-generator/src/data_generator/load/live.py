@@ -17,7 +17,9 @@ from data_generator.world.config import World
 class Clock(Protocol):
     """Seconds since 1970, and waiting until then."""
 
-    def now(self) -> float: ...
+    def now(self) -> float:
+        """Seconds since 1970."""
+        ...
 
     def wait_until(self, at: float) -> bool:
         """Wait; False where the run was asked to stop meanwhile."""

@@ -20,8 +20,8 @@ _RECORDS_A_FLUSH = 20_000
 
 def history_unit(world: World, entity: str, start: int, end: int) -> Unit:
     """Everyday records of an entity within [start, end)."""
-    pattern = "%Y-%m-%dT%H" if end - start <= HOUR else "%Y-%m-%d"
-    name = (datetime.fromtimestamp(start / SECOND, UTC)).strftime(pattern)
+    hour = datetime.fromtimestamp(start / SECOND, UTC).strftime("%Y-%m-%dT%H")
+    name = hour if end - start <= HOUR else str(world.day_of(start))
     return Unit(entity, "history", name, (("world", world.id), ("start", start), ("end", end)))
 
 

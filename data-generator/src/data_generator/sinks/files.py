@@ -18,6 +18,7 @@ class FileSink:
         self._folder = folder
 
     def put(self, entity: str, unit: str, table: pa.Table) -> None:
+        """Write the unit's file; raises CrmError where that cannot be done."""
         target = self._folder / entity / f"{unit}.ndjson"
         half = target.with_suffix(".half")
         try:

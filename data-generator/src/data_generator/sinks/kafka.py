@@ -35,6 +35,7 @@ class KafkaSink:
         self._check_topics()
 
     def put(self, entity: str, unit: str, table: pa.Table) -> None:
+        """Hand the records to the producer; waits where its queue is full."""
         topic, produce = TOPICS[entity], self._producer.produce
         for line, key in zip(lines_of(entity, table), keys_of(entity, table), strict=True):
             try:
@@ -45,6 +46,7 @@ class KafkaSink:
         self._producer.poll(0)
 
     def flush(self) -> None:
+        """Wait until the broker has acknowledged every record."""
         left = self._producer.flush(self._timeout)
         if left or self._failed:
             reason = str(self._failed[0]) if self._failed else "no answer in time"

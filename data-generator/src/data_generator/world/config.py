@@ -36,6 +36,7 @@ class World:
 
     @cached_property
     def draws(self) -> Draws:
+        """The random numbers of this world."""
         return Draws(self.seed)
 
     @cached_property
@@ -59,6 +60,7 @@ class World:
 
     @cached_property
     def opened_at(self) -> int:
+        """When the shop opened, in microseconds since 1970."""
         return self.midnight(self.opened_on)
 
     @cached_property
@@ -73,6 +75,7 @@ class World:
 
     @cached_property
     def closes_on(self) -> date:
+        """The day on which the calendar of the world ends."""
         return self.opened_on + timedelta(days=365 * 20)
 
     def midnight_before(self, at: I64) -> I64:

@@ -17,7 +17,9 @@ _SEGMENT_WEIGHTS = np.array([0.15, 0.25, 0.35, 0.15, 0.10])
 CHANNELS = np.array(["organic", "search_ad", "social", "referral", "store"])
 _CHANNEL_WEIGHTS = np.array([0.35, 0.20, 0.25, 0.12, 0.08])
 # ISO 3166-2:KR; weights by population, Statistics Korea 2024, rounded to percent
-_REGIONS = np.array(["11", "26", "27", "28", "29", "30", "31", "41", "42", "43", "44", "45", "46", "47", "48", "49", "50"])
+_REGIONS = np.array(
+    ["11", "26", "27", "28", "29", "30", "31", "41", "42", "43", "44", "45", "46", "47", "48", "49", "50"]
+)
 _REGION_WEIGHTS = np.array([18, 6, 5, 6, 3, 3, 2, 27, 3, 3, 4, 3, 3, 5, 6, 1, 1], dtype=float)
 _CATEGORIES = (
     ("fashion/shoes", "러닝화", 89_000),
@@ -50,7 +52,7 @@ def hash_of(world: World, purpose: str, *parts: U64 | int) -> U64:
 def popularity(world: World) -> F64:
     """Weight of each product: Zipf-like."""
     rank = np.argsort(np.argsort(world.draws.uniform("popularity", _owners(world.products))))
-    return 1.0 / (rank + 2.0)
+    return np.asarray(1.0 / (rank + 2.0), dtype=np.float64)
 
 
 @lru_cache(maxsize=4)
@@ -209,7 +211,7 @@ def _owners(count: int) -> U64:
 
 
 def _seconds(start: int, end: int, every: int) -> U64:
-    seconds = np.arange(start // SECOND, -(-end // SECOND), dtype=np.uint64)
+    seconds: U64 = np.arange(start // SECOND, -(-end // SECOND), dtype=np.uint64)
     return seconds[seconds % np.uint64(every) == 0]
 
 

@@ -10,7 +10,7 @@ from data_platform_core.derive.arrow import arrow_schema
 
 from data_generator.world import masters
 from data_generator.world.config import HOUR, World
-from data_generator.world.draws import I64
+from data_generator.world.draws import I64, U64
 from data_generator.world.visits import (
     ADD_TO_CART,
     CLICK,
@@ -216,7 +216,7 @@ def profiles_of(world: World, traffic: Traffic, start: int, end: int) -> pa.Tabl
     return pa.concat_tables([signed, masters.profiles_table(world, changed, before, changed_at, grade)])
 
 
-def _signups(world: World, traffic: Traffic, start: int, end: int) -> tuple[masters.U64, I64]:
+def _signups(world: World, traffic: Traffic, start: int, end: int) -> tuple[U64, I64]:
     find = masters.live_signups if isinstance(traffic, LiveTraffic) else masters.signups
     return find(world, start, end)
 

@@ -15,7 +15,17 @@ from data_generator.world.masters import popularity, signed_up_at
 
 MAX_SESSION = 15 * MINUTE
 STEP_TYPES = np.array(
-    ["page_view", "campaign_touch", "login", "search", "click", "add_to_cart", "remove_from_cart", "checkout", "purchase"]
+    [
+        "page_view",
+        "campaign_touch",
+        "login",
+        "search",
+        "click",
+        "add_to_cart",
+        "remove_from_cart",
+        "checkout",
+        "purchase",
+    ]
 )
 CLICK, ADD_TO_CART, REMOVE, PURCHASE = 4, 5, 6, 8
 BOUNCE, BROWSE, CART, CHECKOUT, BUY = range(5)
@@ -44,6 +54,7 @@ class EverydayTraffic:
     """What the shop has anyway: the rhythm of its days."""
 
     def starts(self, world: World, start: int, end: int) -> tuple[U64, I64]:
+        """Sessions by the hour, at an hour's share of the day."""
         counters, times = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
         for hour in range(max(start, world.opened_at + 24 * HOUR) // HOUR, -(-end // HOUR)):
             local = int(hour * HOUR - world.midnight_before(np.array([hour * HOUR]))[0]) // HOUR % 24
@@ -56,6 +67,7 @@ class EverydayTraffic:
         return np.concatenate(counters), np.concatenate(times)
 
     def known_before(self, world: World, at: I64) -> I64:
+        """Whoever has signed up is known."""
         return at
 
 
@@ -66,6 +78,7 @@ class LiveTraffic:
     tps: float
 
     def starts(self, world: World, start: int, end: int) -> tuple[U64, I64]:
+        """Sessions by the second, so many that records come at the rate."""
         # the sign-up and the refill every five seconds are two records and an event
         rate = max(self.tps - 0.6, 0.0) / steps_per_session(world)
         seconds = np.arange(start // SECOND, -(-end // SECOND), dtype=np.int64)
@@ -78,6 +91,7 @@ class LiveTraffic:
         return counter[chosen], at[chosen]
 
     def known_before(self, world: World, at: I64) -> I64:
+        """Whoever had signed up before today, as the history has it."""
         return world.midnight_before(at)  # whom the history up to today holds
 
 

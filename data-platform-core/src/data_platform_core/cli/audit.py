@@ -21,8 +21,8 @@ def audit_table(rows: list[EntityAudit]) -> Table:
     for column in _COLUMNS[1:]:
         table.add_column(column, justify="right" if column != "agree" else "center")
     for row in rows:
-        counts = (row.made.count, row.kafka, row.bronze, row.quarantine, row.silver.count)
-        counts += (row.published.count, row.warehouse, row.marts)
+        counts = [row.made.count, row.kafka, row.bronze, row.quarantine, row.silver.count]
+        counts += [row.published.count, row.warehouse, row.marts]
         verdict = "[red]no[/red]" if row.disagreements else "[green]yes[/green]"
         table.add_row(row.entity, *(f"{count:,}" for count in counts), verdict)
     return table
@@ -47,4 +47,5 @@ def audit_command() -> None:
 
 
 def register(app: typer.Typer) -> None:
+    """Bring the commands of this package to `crm`."""
     app.command("audit", rich_help_panel="Platform")(audit_command)

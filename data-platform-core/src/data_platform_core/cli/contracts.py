@@ -48,4 +48,5 @@ def check(root: Root = Path()) -> None:
 
 
 def register(app: typer.Typer) -> None:
+    """Bring the commands of this package to `crm`."""
     app.add_typer(contracts_app, name="contracts", rich_help_panel="Platform")

@@ -18,4 +18,5 @@ def gate_command(run: Annotated[str, typer.Option(help="Run id under which the v
 
 
 def register(app: typer.Typer) -> None:
+    """Bring the commands of this package to `crm`."""
     app.command("gate", rich_help_panel="Jobs")(gate_command)

@@ -87,6 +87,7 @@ class Record(Part):
     ]
 
     def model_post_init(self, context: Any) -> None:
+        """Hold the record against its laws."""
         for law in self.laws:
             if not law.holds(self):
                 raise ValueError(f"law broken: {law.name}")

@@ -35,10 +35,12 @@ class Digest:
 
     @property
     def hex(self) -> str:
+        """Both lanes as 32 hexadecimal digits."""
         return f"{self.high:016x}{self.low:016x}"
 
     @classmethod
     def from_hex(cls, count: int, text: str) -> Digest:
+        """The digest of so many records from its 32 digits."""
         return cls(count, int(text[:16], 16), int(text[16:], 16))
 
 

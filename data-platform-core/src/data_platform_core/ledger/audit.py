@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from psycopg import Connection
+
 from data_platform_core.contracts import ENTITIES
 from data_platform_core.derive.canonical import Digest
 from data_platform_core.ledger import stores
@@ -60,7 +62,7 @@ def audit(settings: Settings) -> list[EntityAudit]:
         return [_audit(settings, ledger, connection, entity) for entity in ENTITIES]
 
 
-def _audit(settings: Settings, ledger: Ledger, connection: stores.psycopg.Connection, entity: str) -> EntityAudit:
+def _audit(settings: Settings, ledger: Ledger, connection: Connection, entity: str) -> EntityAudit:
     bronze, bronze_different = stores.lake_counts(settings, "bronze", entity)
     quarantine, quarantine_different = stores.lake_counts(settings, "quarantine", entity)
     return EntityAudit(

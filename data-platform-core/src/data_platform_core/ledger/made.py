@@ -30,6 +30,7 @@ class Unit:
 
     @property
     def id(self) -> str:
+        """Its name in the ledger."""
         return f"{self.kind}/{self.entity}/{self.name}"
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
+import boto3
 import polars as pl
 import psycopg
-import pyarrow as pa
+from botocore.config import Config
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
@@ -18,6 +22,7 @@ from data_platform_core.layers import (
     TOPICS,
     WAREHOUSE_TABLE,
     Layer,
+    checkpoint,
     lake_table,
     published_table,
 )
@@ -46,17 +51,50 @@ def open_table(settings: Settings, layer: Layer, entity: str) -> DeltaTable | No
         raise ComponentFailed(f"the lake at {settings.s3_url} is out of reach: {_short(error)}") from None
 
 
-def kafka_count(settings: Settings, entity: str) -> int:
-    """Messages ever appended to the entity's topic: end offsets, so that retention takes none away."""
+def kafka_ends(settings: Settings, entity: str) -> dict[int, int]:
+    """End offset of each partition of the entity's topic: messages ever appended, whatever retention took."""
     consumer = Consumer({"bootstrap.servers": settings.kafka_address, "group.id": "crm-audit", "log_level": 0})
+    topic = TOPICS[entity]
     try:
-        topic = TOPICS[entity]
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-        return sum(consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1] for p in partitions)
+        return {p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1] for p in partitions}
     except KafkaException as error:
         raise ComponentFailed(f"Kafka at {settings.kafka_address} is out of reach: {error}") from None
     finally:
         consumer.close()
+
+
+def kafka_count(settings: Settings, entity: str) -> int:
+    """Messages ever appended to the entity's topic."""
+    return sum(kafka_ends(settings, entity).values())
+
+
+def stream_position(settings: Settings, entity: str) -> dict[int, int]:
+    """Offset per partition up to which the stream has finished: those of its last committed batch."""
+    bucket, _, prefix = checkpoint(settings.lake_root, entity).removeprefix("s3a://").partition("/")
+    client = s3_client(settings)
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/commits/")
+    batches = [
+        key for page in pages for item in page.get("Contents", ()) if (key := item["Key"].rpartition("/")[2]).isdigit()
+    ]
+    if not batches:
+        return {}
+    newest = max(batches, key=int)
+    text = client.get_object(Bucket=bucket, Key=f"{prefix}/offsets/{newest}")["Body"].read().decode()
+    offsets = json.loads(text.splitlines()[-1])[TOPICS[entity]]
+    return {int(partition): offset for partition, offset in offsets.items()}
+
+
+def s3_client(settings: Settings) -> Any:
+    """A client of the lake's store."""
+    return boto3.client(
+        "s3",
+        endpoint_url=settings.s3_url,
+        aws_access_key_id=settings.s3_access_key,
+        aws_secret_access_key=settings.secret("s3_secret_key"),
+        region_name="us-east-1",
+        config=Config(retries={"max_attempts": 3}),
+    )
 
 
 def lake_counts(settings: Settings, layer: Layer, entity: str) -> tuple[int, int]:
@@ -64,8 +102,8 @@ def lake_counts(settings: Settings, layer: Layer, entity: str) -> tuple[int, int
     table = open_table(settings, layer, entity)
     if table is None:
         return 0, 0
-    values = pl.from_arrow(table.to_pyarrow_table(columns=["value"]))
-    return len(values), values["value"].n_unique()
+    values = _frame(table, ["value"])["value"]
+    return len(values), values.n_unique()
 
 
 def silver_digest(settings: Settings, entity: str) -> Digest:
@@ -74,8 +112,13 @@ def silver_digest(settings: Settings, entity: str) -> Digest:
     if table is None:
         return Digest()
     columns = [field.name for field in fields_of(CONTRACTS[entity])]
-    rows: pa.Table = table.to_pyarrow_table(columns=columns)
-    return digest_of_frame(CONTRACTS[entity], pl.from_arrow(rows))
+    return digest_of_frame(CONTRACTS[entity], _frame(table, columns))
+
+
+def _frame(table: DeltaTable, columns: list[str]) -> pl.DataFrame:
+    frame = pl.from_arrow(table.to_pyarrow_table(columns=columns))
+    assert isinstance(frame, pl.DataFrame)
+    return frame
 
 
 def connect(settings: Settings, role: str = "crm_publisher") -> psycopg.Connection:

@@ -124,8 +124,11 @@ def bench(name: Annotated[str | None, typer.Argument(help="One benchmark; all wi
 
 
 def register(app: typer.Typer) -> None:
+    """Bring the commands of this package to `crm`."""
     app.command(rich_help_panel="Platform")(demo)
     for command in (up, down, reset, status, logs):
         app.command(rich_help_panel="Stack")(command)
-    for command in (env, test, lint, bench):
-        app.command(rich_help_panel="Platform" if command is env else "Development")(command)
+    app.command(rich_help_panel="Platform")(env)
+    app.command(rich_help_panel="Development")(test)
+    app.command(rich_help_panel="Development")(lint)
+    app.command(rich_help_panel="Development")(bench)

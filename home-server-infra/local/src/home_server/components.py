@@ -10,14 +10,13 @@ import uuid
 from pathlib import Path
 from string import Template
 
-import boto3
 import httpx
 import psycopg
-from botocore.config import Config
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 from data_platform_core.errors import ComponentFailed
 from data_platform_core.layers import TOPICS
+from data_platform_core.ledger.stores import s3_client
 from data_platform_core.settings import Settings
 from data_platform_core.warehouse import AIRFLOW, MODELER, PUBLISHER, prepare_warehouse
 
@@ -50,7 +49,13 @@ def _kafka(settings: Settings) -> Component:
     env = process_environment(settings)
 
     def prepare() -> None:
-        _render("kafka.properties", config, data=data, port=settings.port("kafka"), controller_port=settings.port("kafka-controller"))  # fmt: skip
+        _render(
+            "kafka.properties",
+            config,
+            data=data,
+            port=settings.port("kafka"),
+            controller_port=settings.port("kafka-controller"),
+        )
         if not (data / "meta.properties").exists():
             cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
             tool = [*command, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)]
@@ -120,7 +125,7 @@ def _minio(settings: Settings) -> Component:
             f"127.0.0.1:{settings.port('minio')}",
             "--console-address",
             console,
-        ],  # fmt: skip
+        ],
         env=env,
         is_ready=lambda: _answers(f"{settings.s3_url}/minio/health/ready"),
         ports={"MinIO": settings.port("minio"), "MinIO's console": settings.port("minio-console")},
@@ -135,14 +140,7 @@ def create_bucket(settings: Settings) -> str:
     Raises:
         ComponentFailed: the store refuses.
     """
-    client = boto3.client(
-        "s3",
-        endpoint_url=settings.s3_url,
-        aws_access_key_id=settings.s3_access_key,
-        aws_secret_access_key=settings.secret("s3_secret_key"),
-        region_name="us-east-1",
-        config=Config(retries={"max_attempts": 3}),
-    )
+    client = s3_client(settings)
     try:
         if settings.s3_bucket not in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
             client.create_bucket(Bucket=settings.s3_bucket)
@@ -166,9 +164,18 @@ def _postgres(settings: Settings) -> Component:
         half = data.with_name("postgres.half")
         run_command(["rm", "-rf", str(half)], log_file(settings, "postgres"), env, "clearing a half-made database")
         initdb = [
-            *_not_as_root(), postgres_bin(settings, "initdb"), "-D", str(half), "-U", "postgres", "-E", "UTF8",
-            "--locale=C.UTF-8", "--auth=scram-sha-256", f"--pwfile={password}",
-        ]  # fmt: skip
+            *_not_as_root(),
+            postgres_bin(settings, "initdb"),
+            "-D",
+            str(half),
+            "-U",
+            "postgres",
+            "-E",
+            "UTF8",
+            "--locale=C.UTF-8",
+            "--auth=scram-sha-256",
+            f"--pwfile={password}",
+        ]
         run_command(initdb, log_file(settings, "postgres"), env, "creating the database cluster")
         half.rename(data)
         password.unlink()
@@ -194,7 +201,7 @@ def _postgres(settings: Settings) -> Component:
             "max_wal_size=2GB",
             "-c",
             "timezone=UTC",
-        ],  # fmt: skip
+        ],
         env=env,
         is_ready=lambda: _postgres_answers(settings),
         ports={"PostgreSQL": settings.port("postgres")},
@@ -294,7 +301,12 @@ def migrate_airflow(settings: Settings) -> str | None:
     word = f"{hashlib.sha256(lock).hexdigest()} {admin_dsn(settings).rpartition('@')[2]}"
     if stamp.exists() and stamp.read_text() == word:
         return "there"
-    run_command([env_bin(settings, "airflow", "airflow"), "db", "migrate"], log_file(settings, "airflow-migrate"), process_environment(settings), "migrating Airflow's database")  # fmt: skip
+    run_command(
+        [env_bin(settings, "airflow", "airflow"), "db", "migrate"],
+        log_file(settings, "airflow-migrate"),
+        process_environment(settings),
+        "migrating Airflow's database",
+    )
     stamp.write_text(word)
     return None
 

@@ -13,7 +13,7 @@ from data_platform_core.contracts import ENTITIES
 from data_platform_core.errors import ComponentFailed, CrmError
 from data_platform_core.layers import REVENUE_MART
 from data_platform_core.ledger.audit import audit
-from data_platform_core.ledger.stores import connect, kafka_count, lake_counts, open_table
+from data_platform_core.ledger.stores import connect, kafka_ends, stream_position
 from data_platform_core.settings import Settings
 from rich.console import Console
 from rich.table import Table
@@ -38,10 +38,14 @@ def demo(settings: Settings, console: Console, live_seconds: int, tps: float) ->
     steps = [
         *stack.up_steps(settings),
         Step("history", lambda: _history(settings), ("topics",)),
-        Step("live traffic", lambda: _generate(settings, "live", "--tps", f"{tps:g}", "--for", f"{live_seconds}s"), ("history", "stream")),
+        Step(
+            "live traffic",
+            lambda: _generate(settings, "live", "--tps", f"{tps:g}", "--for", f"{live_seconds}s"),
+            ("history", "stream"),
+        ),
         Step("landed", lambda: _landed(settings), ("live traffic", "stream")),
         Step("publish, gate, model", lambda: _run_dag(settings), ("landed", *_AIRFLOW)),
-    ]  # fmt: skip
+    ]
     stack.record_timings(settings, "demo", stack.run_plan(steps, console))
     rows = audit(settings)
     console.print(audit_table(rows))
@@ -74,27 +78,23 @@ def _generate(settings: Settings, *arguments: str) -> str:
 
 
 def _landed(settings: Settings, within_seconds: float = 600.0) -> str:
-    """Wait until bronze holds all that Kafka has, and silver and quarantine what bronze has."""
+    """Wait until the stream has landed all that Kafka has."""
     processes = Processes(settings.stack_dir)
     deadline = time.monotonic() + within_seconds
     for entity in ENTITIES:
-        while not _has_landed(settings, entity):
+        while not has_landed(settings, entity):
             if processes.find("stream") is None:
                 raise ComponentFailed(f"stream died; {tail_of(processes.log('stream'))}")
             if time.monotonic() > deadline:
                 raise ComponentFailed(f"{entity} have not landed after {within_seconds:.0f} s; see `crm logs stream`")
             time.sleep(0.5)
-    return "bronze holds what Kafka has"
+    return "all that Kafka has"
 
 
-def _has_landed(settings: Settings, entity: str) -> bool:
-    """Whether silver and quarantine account for every message of the topic, repeats aside."""
-    bronze = open_table(settings, "bronze", entity)
-    if bronze is None or bronze.count() < kafka_count(settings, entity):  # counted from the table's log: cheap
-        return False
-    received, refused = (lake_counts(settings, layer, entity)[1] for layer in ("bronze", "quarantine"))
-    silver = open_table(settings, "silver", entity)
-    return silver is not None and silver.count() + refused >= received
+def has_landed(settings: Settings, entity: str) -> bool:
+    """Whether the stream has finished all that Kafka has of an entity, told by its checkpoint."""
+    position = stream_position(settings, entity)
+    return all(position.get(p, -1) >= end for p, end in kafka_ends(settings, entity).items())
 
 
 def _run_dag(settings: Settings) -> str:
@@ -116,7 +116,17 @@ def _run_dag(settings: Settings) -> str:
 
 
 def _mart_table(settings: Settings) -> Table:
-    table = Table("day", "segment", "orders", "customers", "gross", "paid back", "net", title=f"{REVENUE_MART}, the last days", title_justify="left")  # fmt: skip
+    table = Table(
+        "day",
+        "segment",
+        "orders",
+        "customers",
+        "gross",
+        "paid back",
+        "net",
+        title=f"{REVENUE_MART}, the last days",
+        title_justify="left",
+    )
     query = (
         "select ordered_date, segment, order_count, customer_count, gross_revenue_minor, returned_minor,"
         f" net_revenue_minor, currency from {REVENUE_MART} order by ordered_date desc, net_revenue_minor desc limit 8"

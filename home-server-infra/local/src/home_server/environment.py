@@ -29,6 +29,7 @@ def tool_environment(settings: Settings) -> dict[str, str]:
     return {
         "JAVA_HOME": str(java_home(settings)),
         "SPARK_HOME": str(spark_home(settings)),
+        "SPARK_LOCAL_IP": "127.0.0.1",  # its pages would be open to all otherwise
         "SPARK_CONF_DIR": str(settings.stack_dir / "conf" / "spark"),
         "PYSPARK_PYTHON": str(settings.home / "envs" / "spark" / "bin" / "python"),
         "ANSIBLE_CONFIG": str(ROOT / "ansible" / "ansible.cfg"),

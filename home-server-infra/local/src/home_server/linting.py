@@ -38,13 +38,19 @@ def run_lint(settings: Settings, console: Console) -> None:
         ("sqlfluff", here / "dbt", ["dbt/sqlfluff", "lint", "--disable-progress-bar", "models", "tests"]),
         ("yamllint", here, ["platform/yamllint", "--strict", "ansible", "dbt"]),
         ("ansible-lint", here / "ansible", ["platform/ansible-lint", "--offline", "--profile", "production"]),
-        ("ansible syntax", here / "ansible", ["platform/ansible-playbook", "--syntax-check", "site.yml", "-i", "inventories/home"]),  # fmt: skip
+        (
+            "ansible syntax",
+            here / "ansible",
+            ["platform/ansible-playbook", "--syntax-check", "site.yml", "-i", "inventories/home"],
+        ),
     ]
     path = f"{settings.home / 'envs' / 'platform' / 'bin'}:{os.environ.get('PATH', '')}"
     failed = []
     for name, folder, (program, *arguments) in checks:
         command = program if program.startswith("/") else env_bin(settings, *program.split("/"))
-        done = subprocess.run([command, *arguments], cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True)  # fmt: skip
+        done = subprocess.run(
+            [command, *arguments], cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True
+        )
         console.print(f"  {'[red]✗[/red]' if done.returncode else '[green]✓[/green]'} {name}")
         if done.returncode:
             failed.append(name)

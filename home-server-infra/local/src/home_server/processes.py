@@ -47,6 +47,7 @@ class Processes:
         self._stack = stack
 
     def log(self, name: str) -> Path:
+        """The log of a component."""
         return self._stack / "logs" / f"{name}.log"
 
     def find(self, name: str) -> psutil.Process | None:

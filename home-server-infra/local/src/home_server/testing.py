@@ -48,7 +48,9 @@ def run_tests(settings: Settings, console: Console, fast: bool, arguments: tuple
         raise TestsFailed(f"tests failed in {'; '.join(failed)}")
 
 
-def _pytest(settings: Settings, name: str, folders: tuple[str, ...], environment: dict[str, str], arguments: tuple[str, ...]) -> bool:  # fmt: skip
+def _pytest(
+    settings: Settings, name: str, folders: tuple[str, ...], environment: dict[str, str], arguments: tuple[str, ...]
+) -> bool:
     command = [env_bin(settings, name, "python"), "-m", "pytest", *folders, *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment).returncode == 0
 

@@ -86,7 +86,18 @@ def _environment(settings: Settings, name: str) -> str | None:
         _uv(settings, name, "pip", "sync", "--require-hashes", "--python", python, str(lock))
         if folders:
             editable = [word for folder in folders for word in ("-e", str(folder))]
-            _uv(settings, name, "pip", "install", "--no-deps", "--no-build-isolation", "--offline", "--python", python, *editable)  # fmt: skip
+            _uv(
+                settings,
+                name,
+                "pip",
+                "install",
+                "--no-deps",
+                "--no-build-isolation",
+                "--offline",
+                "--python",
+                python,
+                *editable,
+            )
         _write_commands(settings, name)
 
     return _once(settings, name, [lock, *(folder / "pyproject.toml" for folder in folders)], install)
@@ -109,10 +120,20 @@ def _jars(settings: Settings) -> str | None:
         shutil.rmtree(target, ignore_errors=True)
         resolver = next((spark_home(settings) / "jars").glob("ivy-*.jar"))
         command = [
-            str(java(settings)), *_trust(), "-jar", str(resolver), "-ivy", str(ivy),
-            "-cache", str(settings.home / "cache" / "ivy"),
-            "-retrieve", f"{target}/[conf]/[artifact]-[revision].[ext]", "-types", "jar", "bundle",
-        ]  # fmt: skip
+            str(java(settings)),
+            *_trust(),
+            "-jar",
+            str(resolver),
+            "-ivy",
+            str(ivy),
+            "-cache",
+            str(settings.home / "cache" / "ivy"),
+            "-retrieve",
+            f"{target}/[conf]/[artifact]-[revision].[ext]",
+            "-types",
+            "jar",
+            "bundle",
+        ]
         run_command(command, _log(settings, "jars"), dict(os.environ), "getting the jars")
 
     return _once(settings, "jars", [ivy], retrieve)

@@ -134,7 +134,8 @@ def apply(connection: psycopg.Connection, run_id: str, window: Window, changes: 
         written = _write(connection, window.entity, batch, changes) if len(changes) else 0
         connection.execute(
             "insert into ops.publish_marks (entity, table_id, version, published_batch) values (%s, %s, %s, %s)"
-            " on conflict (entity) do update set version = excluded.version, published_batch = excluded.published_batch",
+            " on conflict (entity) do update"
+            " set version = excluded.version, published_batch = excluded.published_batch",
             (window.entity, window.table_id, window.to_version, batch),
         )
         connection.execute(
