@@ -40,7 +40,20 @@ def test_a_started_component_is_found_and_stopped(processes):
     assert processes.stop("thing")
     assert not process.is_running()
     assert processes.find("thing") is None
-    assert not processes.was_started("thing")
+    assert not processes.has_died("thing")
+
+
+def test_a_component_that_was_killed_has_died_and_its_last_words_are_told(processes):
+    processes.start(component(is_ready=lambda: "up" in processes.log("thing").read_text()))
+    process = alive(processes)
+    processes.check_alive(["thing"])
+    process.kill()
+    process.wait()
+    assert processes.has_died("thing")
+    with pytest.raises(ComponentFailed, match=r"thing died; see .*thing.log:\n  up"):
+        processes.check_alive(["thing"])
+    processes.forget_dead(["thing"])
+    processes.check_alive(["thing"])
 
 
 def test_starting_what_lives_starts_nothing(processes):

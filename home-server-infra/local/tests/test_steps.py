@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import time
 
 import pytest
 from data_platform_core.errors import CrmError
@@ -48,3 +49,15 @@ def test_a_failed_command_is_told_with_its_log(tmp_path):
     with pytest.raises(CrmError, match=r"fetching failed \(exit code 7\); see .*x\.log:\n  connection reset") as caught:
         run_command(command, log, {}, "fetching")
     assert "run the same command again" in str(caught.value)
+
+
+def test_when_a_component_dies_the_plan_ends_at_once_with_its_commands(tmp_path):
+    def died():
+        raise CrmError("kafka died")
+
+    sleeper = [sys.executable, "-c", "import time; time.sleep(300)"]
+    steps = [Step("long", lambda: run_command(sleeper, tmp_path / "x.log", {}, "sleeping"))]
+    started = time.monotonic()
+    with pytest.raises(CrmError, match="kafka died"):
+        run_steps(steps, QUIET, watch=died)
+    assert time.monotonic() - started < 60

@@ -6,6 +6,7 @@ that this package imports none of them.
 
 from __future__ import annotations
 
+import signal
 import sys
 from importlib.metadata import entry_points
 
@@ -28,6 +29,7 @@ def main() -> None:
     """Run the command line; a foreseeable mistake ends with one sentence and no stack trace."""
     for point in sorted(entry_points(group="crm.commands"), key=lambda point: point.name):
         point.load()(app)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what a command began is cleaned up
     try:
         app()
     except CrmError as error:

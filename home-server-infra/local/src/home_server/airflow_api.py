@@ -9,6 +9,8 @@ import httpx
 from data_platform_core.errors import ComponentFailed
 from data_platform_core.settings import Settings
 
+from home_server.steps import cancelled
+
 
 class AirflowApi:
     """A logged-in client of the stack's Airflow.
@@ -32,7 +34,7 @@ class AirflowApi:
         """Wait until Airflow has read a DAG's file."""
         deadline = time.monotonic() + within_seconds
         while self._http.get(f"/api/v2/dags/{dag}").status_code != 200:
-            if time.monotonic() > deadline:
+            if cancelled.is_set() or time.monotonic() > deadline:
                 raise ComponentFailed(
                     f"Airflow does not know the DAG {dag}: `airflow dags list-import-errors` says why"
                 )
@@ -42,7 +44,7 @@ class AirflowApi:
         """Wait until a run has ended; returns `success` or `failed`."""
         deadline = time.monotonic() + within_seconds
         while (state := self.run(dag, run)["state"]) not in ("success", "failed"):
-            if time.monotonic() > deadline:
+            if cancelled.is_set() or time.monotonic() > deadline:
                 raise ComponentFailed(f"the run {run} of {dag} is still {state} after {within_seconds:.0f} s")
             time.sleep(0.5)
         return str(state)

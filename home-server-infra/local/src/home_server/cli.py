@@ -59,15 +59,18 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="All of it, for 
     if as_json:
         typer.echo(json.dumps(found, indent=2))
     else:
-        table = Table("component", "state", "pid", "address", "log", box=None)
+        table = Table("component", "state", "pid", "address", box=None)
         colours = {"running": "green", "died": "red", "stopped": "dim"}
         for part in found["components"]:
             state = f"[{colours[part['state']]}]{part['state']}[/]"
-            table.add_row(part["name"], state, str(part["pid"] or ""), part["address"], part["log"])
+            table.add_row(part["name"], state, str(part["pid"] or ""), part["address"])
         console.print(table)
-    dead = [part["name"] for part in found["components"] if part["state"] == "died"]
+        console.print(f"\nlogs: {found['stack']}/logs/<component>.log", soft_wrap=True, markup=False)
+    dead = [part for part in found["components"] if part["state"] == "died"]
+    for part in dead:
+        told = f"[red]{part['name']} died:[/red] read {part['log']}, then `crm up` starts it again"
+        Console(stderr=True, soft_wrap=True, highlight=False).print(told)
     if dead:
-        Console(stderr=True).print(f"[red]{', '.join(dead)} died:[/red] read the log, then `crm up` starts it again")
         raise typer.Exit(1)
 
 

@@ -15,14 +15,14 @@ from data_platform_core.layers import REVENUE_MART
 from data_platform_core.ledger.audit import audit
 from data_platform_core.ledger.stores import connect, kafka_ends, stream_position
 from data_platform_core.settings import Settings
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from home_server import stack
 from home_server.airflow_api import AirflowApi
 from home_server.environment import process_environment
-from home_server.processes import Processes
-from home_server.steps import Step, tail_of
+from home_server.steps import Step, cancelled, tracked
 
 DAG = "crm_publish_and_model"
 
@@ -46,11 +46,11 @@ def demo(settings: Settings, console: Console, live_seconds: int, tps: float) ->
         Step("landed", lambda: _landed(settings), ("live traffic", "stream")),
         Step("publish, gate, model", lambda: _run_dag(settings), ("landed", *_AIRFLOW)),
     ]
-    stack.record_timings(settings, "demo", stack.run_plan(steps, console))
+    stack.record_timings(settings, "demo", stack.run_plan(settings, steps, console))
     rows = audit(settings)
     console.print(audit_table(rows))
     console.print(_mart_table(settings))
-    console.print(_addresses(settings))
+    console.print(_addresses(settings), soft_wrap=True)
     console.print(f"[dim]{time.monotonic() - started:.0f} s in all; the stack stays up until `make down`[/dim]")
     check_agreement(rows)
 
@@ -70,21 +70,23 @@ def _today(settings: Settings) -> date:
 def _generate(settings: Settings, *arguments: str) -> str:
     """Run the generator by its command line, as anyone would."""
     command = [str(settings.home / "bin" / "crm"), "generate", *arguments, "--json"]
-    done = subprocess.run(command, env=process_environment(settings), capture_output=True, text=True)
-    if done.returncode:
-        raise CrmError(done.stderr.strip().removeprefix("crm: ") or f"`{' '.join(command[1:])}` failed")
-    records = json.loads(done.stdout)["records"]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, env=process_environment(settings), stdout=pipe, stderr=pipe, text=True)
+    with tracked(process):
+        out, err = process.communicate()
+    if process.returncode:
+        raise CrmError(err.strip().removeprefix("crm: ") or f"`{' '.join(command[1:])}` failed")
+    records = json.loads(out)["records"]
     return f"{records:,} records" if records else "there"
 
 
 def _landed(settings: Settings, within_seconds: float = 600.0) -> str:
     """Wait until the stream has landed all that Kafka has."""
-    processes = Processes(settings.stack_dir)
     deadline = time.monotonic() + within_seconds
     for entity in ENTITIES:
         while not has_landed(settings, entity):
-            if processes.find("stream") is None:
-                raise ComponentFailed(f"stream died; {tail_of(processes.log('stream'))}")
+            if cancelled.is_set():
+                raise ComponentFailed("given up")
             if time.monotonic() > deadline:
                 raise ComponentFailed(f"{entity} have not landed after {within_seconds:.0f} s; see `crm logs stream`")
             time.sleep(0.5)
@@ -116,34 +118,27 @@ def _run_dag(settings: Settings) -> str:
 
 
 def _mart_table(settings: Settings) -> Table:
+    columns = ("day", "segment", "orders", "customers", "gross", "paid back", "net", "")
     table = Table(
-        "day",
-        "segment",
-        "orders",
-        "customers",
-        "gross",
-        "paid back",
-        "net",
-        title=f"{REVENUE_MART}, the last days",
-        title_justify="left",
+        title=f"{REVENUE_MART}, the last days", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1)
     )
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("day", "segment", "") else "right")
     query = (
         "select ordered_date, segment, order_count, customer_count, gross_revenue_minor, returned_minor,"
         f" net_revenue_minor, currency from {REVENUE_MART} order by ordered_date desc, net_revenue_minor desc limit 8"
     )
     with connect(settings, "crm_dbt") as connection:
-        for day, segment, orders, customers, gross, back, net, currency in connection.execute(query):
-            money = (f"{amount:,} {currency}" for amount in (gross, back, net))
-            table.add_row(str(day), segment, str(orders), str(customers), *money)
+        for row in connection.execute(query):
+            table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
     return table
 
 
-def _addresses(settings: Settings) -> Table:
-    table = Table("open", "address", "user", "password", title="The stack", title_justify="left")
-    table.add_row("Airflow", settings.airflow_url, "admin", settings.secret("airflow_admin_password"))
+def _addresses(settings: Settings) -> str:
+    found = [("Airflow", settings.airflow_url, "admin", settings.secret("airflow_admin_password"))]
     if not settings.s3_endpoint:
         console = f"http://127.0.0.1:{settings.port('minio-console')}"
-        table.add_row("MinIO console", console, settings.s3_access_key, settings.secret("s3_secret_key"))
-    host_and_database = stack.status(settings)["warehouse"]["dsn"].partition("@")[2]
-    table.add_row("PostgreSQL", host_and_database, "crm_dbt", settings.secret("dbt_password"))
-    return table
+        found.append(("MinIO console", console, settings.s3_access_key, settings.secret("s3_secret_key")))
+    database = stack.status(settings)["warehouse"]["dsn"].partition("@")[2]
+    found.append(("PostgreSQL", database, "crm_dbt", settings.secret("dbt_password")))
+    return "\n".join(f"{name:<14} {address:<27} {user} / {password}" for name, address, user, password in found)

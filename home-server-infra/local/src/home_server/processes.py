@@ -10,20 +10,17 @@ import os
 import signal
 import socket
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 from data_platform_core.errors import ComponentFailed
 
-from home_server.steps import tail_of
+from home_server.steps import cancelled, tail_of
 
 _CLOCK_SLACK_SECONDS = 5.0
-cancelled = threading.Event()
-"""Set when the plan is given up: waits end."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +58,29 @@ class Processes:
         except (OSError, ValueError, psutil.Error):
             return None
 
-    def was_started(self, name: str) -> bool:
-        """Whether it was started and not stopped since: if it does not live, it died."""
-        return self._pid_file(name).exists()
+    def has_died(self, name: str) -> bool:
+        """Whether it was started, not stopped since, and does not live."""
+        try:
+            was_started = self._pid_file(name).stat().st_size > 0  # empty for the instant in which it is written
+        except OSError:
+            return False
+        return was_started and self.find(name) is None
+
+    def forget_dead(self, names: Iterable[str]) -> None:
+        """Take components that died as stopped."""
+        for name in names:
+            if self.has_died(name):
+                self._pid_file(name).unlink(missing_ok=True)
+
+    def check_alive(self, names: Iterable[str]) -> None:
+        """Fail where a component has died.
+
+        Raises:
+            ComponentFailed: names it and holds its last words.
+        """
+        for name in names:
+            if self.has_died(name):
+                raise ComponentFailed(f"{name} died; {tail_of(self.log(name))}")
 
     def start(self, component: Component) -> str:
         """Start a component, unless it lives, and wait until it is ready.

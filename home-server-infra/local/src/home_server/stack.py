@@ -23,7 +23,7 @@ from home_server.components import (
     write_spark_conf,
 )
 from home_server.credentials import ensure_credentials
-from home_server.processes import Processes, cancelled
+from home_server.processes import Processes
 from home_server.steps import Step, run_steps
 from home_server.toolchain import setup_steps, write_platform_commands
 
@@ -99,7 +99,7 @@ def component_names(settings: Settings) -> list[str]:
 def up(settings: Settings, console: Console, only: tuple[str, ...] = ()) -> dict[str, float]:
     """Bring the stack up; returns each step's seconds. What lives is left as it is."""
     settings = prepare(settings)
-    seconds = run_plan(up_steps(settings, only), console)
+    seconds = run_plan(settings, up_steps(settings, only), console)
     record_timings(settings, "up", seconds)
     return seconds
 
@@ -107,17 +107,15 @@ def up(settings: Settings, console: Console, only: tuple[str, ...] = ()) -> dict
 def set_up(settings: Settings, console: Console) -> None:
     """Install what is missing, and start nothing."""
     write_platform_commands(settings)
-    run_plan(setup_steps(settings), console)
+    run_plan(settings, setup_steps(settings), console)
 
 
-def run_plan(steps: list[Step], console: Console) -> dict[str, float]:
-    """Run a plan; where it fails or is interrupted, waits for components end too."""
-    cancelled.clear()
-    try:
-        return run_steps(steps, console)
-    except BaseException:
-        cancelled.set()
-        raise
+def run_plan(settings: Settings, steps: list[Step], console: Console) -> dict[str, float]:
+    """Run a plan; it ends where a component of the stack dies meanwhile, or a step fails."""
+    processes = Processes(settings.stack_dir)
+    names = component_names(settings)
+    processes.forget_dead(names)  # the plan starts them again
+    return run_steps(steps, console, watch=lambda: processes.check_alive(names))
 
 
 def down(settings: Settings, console: Console, only: tuple[str, ...] = ()) -> None:
@@ -151,7 +149,7 @@ def status(settings: Settings) -> dict[str, Any]:
     parts = []
     for name in component_names(settings):
         process = processes.find(name)
-        state = "running" if process else "died" if processes.was_started(name) else "stopped"
+        state = "running" if process else "died" if processes.has_died(name) else "stopped"
         parts.append(
             {
                 "name": name,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from data_platform_core.errors import CrmError
 from rich.console import Console
@@ -24,15 +26,17 @@ class Step:
     needs: tuple[str, ...] = ()
 
 
-def run_steps(steps: Sequence[Step], console: Console) -> dict[str, float]:
+def run_steps(steps: Sequence[Step], console: Console, watch: Callable[[], None] = lambda: None) -> dict[str, float]:
     """Run a plan; returns each step's seconds.
 
-    A step may return a word on what it did, which is shown. After a failure nothing new is started,
-    running commands are ended, and the first error is raised.
+    A step may return a word on what it did, which is shown. `watch` is called while steps run. After
+    a failure, its own or of a step, nothing new is started, running commands are ended, and the first
+    error is raised.
     """
     names = {step.name for step in steps}
     waiting = list(steps)
     seconds: dict[str, float] = {}
+    cancelled.clear()
     running: dict[Future[tuple[float, str | None]], Step] = {}
     with _Board(console) as board, ThreadPoolExecutor(max_workers=16) as pool:
         try:
@@ -41,13 +45,16 @@ def run_steps(steps: Sequence[Step], console: Console) -> dict[str, float]:
                     waiting.remove(step)
                     board.started(step.name)
                     running[pool.submit(_timed, step)] = step
-                done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
+                done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+                if not done:
+                    watch()
                 for future in done:
                     step = running.pop(future)
                     seconds[step.name], word = future.result()
                     board.finished(step.name, seconds[step.name], word)
         except BaseException:
-            end_commands()
+            cancelled.set()
+            _end_commands()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return seconds
@@ -83,8 +90,22 @@ class _Board:
         self._console.print(f"  [green]✓[/green] {name:<24} {seconds:6.1f} s  [dim]{word or ''}[/dim]", highlight=False)
 
 
-_commands: set[subprocess.Popen[bytes]] = set()
+_commands: set[subprocess.Popen[Any]] = set()
 _lock = threading.Lock()
+cancelled = threading.Event()
+"""Set when the plan is given up: what waits within a step ends."""
+
+
+@contextmanager
+def tracked(process: subprocess.Popen[Any]) -> Iterator[None]:
+    """Have a step's process ended when the plan is given up."""
+    with _lock:
+        _commands.add(process)
+    try:
+        yield
+    finally:
+        with _lock:
+            _commands.discard(process)
 
 
 def run_command(command: Sequence[str], log: Path, env: dict[str, str], what: str, cwd: Path | None = None) -> None:
@@ -96,19 +117,13 @@ def run_command(command: Sequence[str], log: Path, env: dict[str, str], what: st
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, cwd=cwd)
-        with _lock:
-            _commands.add(process)
-        try:
+        with tracked(process):
             code = process.wait()
-        finally:
-            with _lock:
-                _commands.discard(process)
     if code:
         raise CrmError(f"{what} failed (exit code {code}); {tail_of(log)}")
 
 
-def end_commands() -> None:
-    """End the commands that steps are still running."""
+def _end_commands() -> None:
     with _lock:
         for process in _commands:
             process.terminate()
