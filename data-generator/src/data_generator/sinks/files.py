@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -29,7 +30,8 @@ class FileSink:
                 os.fsync(file.fileno())
             half.replace(target)
         except OSError as error:
-            half.unlink(missing_ok=True)
+            with suppress(OSError):
+                half.unlink()
             raise CrmError(f"{target} could not be written: {error.strerror}; nothing half-written is left") from None
 
     def flush(self) -> None:

@@ -6,6 +6,7 @@ that this package imports none of them.
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 from importlib.metadata import entry_points
@@ -25,6 +26,13 @@ app = typer.Typer(
 )
 
 
+_FORESEEABLE = {
+    errno.ENOSPC: "the disk is full: free some space, then run the same command again",
+    errno.EACCES: "run `crm` as the user who installed it",
+    errno.EROFS: "set CRM_HOME or CRM_STACK to a folder that can be written",
+}
+
+
 def main() -> None:
     """Run the command line; a foreseeable mistake ends with one sentence and no stack trace."""
     for point in sorted(entry_points(group="crm.commands"), key=lambda point: point.name):
@@ -33,7 +41,18 @@ def main() -> None:
     try:
         app()
     except CrmError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]crm:[/red] {error}", markup=True)
+        _complain(str(error))
         sys.exit(2 if isinstance(error, UsageError) else 1)
+    except OSError as error:
+        if error.errno not in _FORESEEABLE:
+            raise
+        _complain(f"{error.filename or 'a file'}: {error.strerror}; {_FORESEEABLE[error.errno]}")
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _complain(message: str) -> None:
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print("[red]crm:[/red] ", end="")
+    console.print(message, markup=False)  # what it quotes may hold brackets

@@ -157,6 +157,7 @@ def status(settings: Settings) -> dict[str, Any]:
                 "pid": process.pid if process else None,
                 "address": addresses.get(name, settings.airflow_url),
                 "log": str(processes.log(name)),
+                "credentials_file": str(settings.credentials_file),
             }
         )
     return {

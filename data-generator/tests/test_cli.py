@@ -1,0 +1,59 @@
+"""`crm generate` as a user types it: files, and mistakes that end with one sentence."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from data_platform_core.contracts import CONTRACTS
+
+CRM = Path(sys.executable).with_name("crm")
+
+
+def crm(tmp_path, *arguments):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("CRM_")}
+    env = kept | {"CRM_HOME": str(tmp_path), "CRM_WORLD_EVENTS_PER_DAY": "1000", "CRM_PORT_OFFSET": "45000"}
+    done = subprocess.run([str(CRM), "generate", *arguments], env=env, capture_output=True, text=True, timeout=120)
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_history_goes_to_files_whole_and_once(tmp_path):
+    words = ("backfill", "--from", "2026-01-05", "--to", "2026-01-06", "--out", str(tmp_path / "out"), "--json")
+    told = json.loads(crm(tmp_path, *words).stdout)
+    files = list((tmp_path / "out").rglob("*.ndjson"))
+    lines = [(CONTRACTS[file.parent.name], line) for file in files for line in file.read_bytes().splitlines()]
+    assert told["records"] == len(lines) > 1000
+    assert {contract.entity for contract, _ in lines} == set(CONTRACTS)
+    for contract, line in lines[::50]:
+        contract.model_validate_json(line)
+    assert json.loads(crm(tmp_path, *words).stdout)["records"] == 0
+    assert list((tmp_path / "out").rglob("*.half")) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("backfill", "--from", "2026-02-02", "--to", "2026-02-01"), 2, "--to must be after --from"),
+        (("backfill", "--from", "today", "--to", "2026-02-01"), 2, "'today' does not match the formats '%Y-%m-%d'"),
+        (("live", "--tps", "0"), 2, "--tps 0 is not between 1 and 100000"),
+        (("live", "--for", "5x"), 2, "--for 5x: write a duration as 60s, 5m or 1h"),
+        (("live", "--speed", "2"), 2, "No such option"),
+        (("live", "--for", "1s"), 1, "no Kafka answers at 127.0.0.1:54092: start the stack with `crm up`"),
+    ],
+)
+def test_a_mistake_ends_with_one_sentence(tmp_path, arguments, code, says):
+    done = crm(tmp_path, *arguments)
+    assert done.returncode == code
+    assert says in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_a_folder_that_cannot_be_written_leaves_nothing_half(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "products").write_text("a file where a folder must be")
+    done = crm(tmp_path, "backfill", "--from", "2026-01-05", "--to", "2026-01-06", "--out", str(tmp_path / "out"))
+    assert done.returncode == 1
+    assert "could not be written" in done.stderr
+    assert list((tmp_path / "out").rglob("*.half")) == []
