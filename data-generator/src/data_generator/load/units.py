@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
+from data_platform_core.derive.canonical import Digest
 from data_platform_core.errors import UsageError
 from data_platform_core.ledger.made import Ledger, Unit
 
@@ -60,7 +61,8 @@ def send(
     Units go out in groups: begun in the ledger, put, flushed, and only then sent in the ledger.
     """
     done = ledger.sent_units()
-    total, waiting, records = 0, [], 0
+    waiting: list[tuple[Unit, Digest]] = []
+    total, records = 0, 0
     for unit in units:
         if unit.id in done:
             on_progress(1, 0)
@@ -79,11 +81,11 @@ def send(
     return total
 
 
-def _settle(sink: Sink, ledger: Ledger, waiting: list[tuple[Unit, object]]) -> int:
+def _settle(sink: Sink, ledger: Ledger, waiting: list[tuple[Unit, Digest]]) -> int:
     sink.flush()
     for unit, digest in waiting:
-        ledger.sent(unit, digest)  # type: ignore[arg-type]
-    return sum(digest.count for _, digest in waiting)  # type: ignore[attr-defined]
+        ledger.sent(unit, digest)
+    return sum(digest.count for _, digest in waiting)
 
 
 def finish_unfinished(world: World, sink: Sink, ledger: Ledger) -> int:

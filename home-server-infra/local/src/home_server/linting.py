@@ -18,7 +18,7 @@ class LintFailed(CrmError):
     """At least one linter has something to say."""
 
 
-_PACKAGES = ("data-platform-core", "data-generator", "home-server-infra/local")
+_SOURCES = ("data-platform-core/src", "data-generator/src", "spark_jobs/src", "home-server-infra/local/src")
 
 
 def run_lint(settings: Settings, console: Console) -> None:
@@ -33,7 +33,7 @@ def run_lint(settings: Settings, console: Console) -> None:
     checks: list[tuple[str, Path, list[str]]] = [
         ("ruff format", here, ["platform/ruff", "format", "--check", "."]),
         ("ruff", here, ["platform/ruff", "check", "."]),
-        *((f"mypy {package}", here, ["platform/mypy", f"{package}/src"]) for package in _PACKAGES),
+        ("mypy", here, ["platform/mypy", *_SOURCES]),
         ("derived files", here, [crm, "contracts", "check"]),
         ("sqlfluff", here / "dbt", ["dbt/sqlfluff", "lint", "--disable-progress-bar", "models", "tests"]),
         ("yamllint", here, ["platform/yamllint", "--strict", "ansible", "dbt"]),
