@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 
 import typer
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -13,13 +12,13 @@ from data_platform_core.errors import StoresDisagree
 from data_platform_core.ledger.audit import EntityAudit, audit
 from data_platform_core.settings import load_settings
 
-_TITLE = "Records, each figure counted in its own store (refused: in quarantine; warehouse and marts: dbt's)"
+_TITLE = "Records, each figure counted in its own store (refused: in quarantine)"
 _COLUMNS = ("entity", "made", "Kafka", "bronze", "refused", "silver", "published", "warehouse", "marts", "agree")
 
 
 def audit_table(rows: list[EntityAudit]) -> Table:
     """The audit as a table for people."""
-    table = Table(*_COLUMNS[:1], title=_TITLE, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    table = Table(*_COLUMNS[:1], title=_TITLE, title_justify="left", box=None, padding=(0, 0, 0, 1))
     for column in _COLUMNS[1:]:
         table.add_column(column, justify="right" if column != "agree" else "center")
     for row in rows:
