@@ -6,7 +6,7 @@ from datetime import date
 import pytest
 from data_generator.load.backfill import backfill_units
 from data_generator.load.live import run_live
-from data_generator.load.units import finish_unfinished, live_unit, make, send
+from data_generator.load.units import finish_unfinished, live_unit, send
 from data_platform_core.contracts import ENTITIES
 from data_platform_core.errors import CrmError, UsageError
 from data_platform_core.ledger.made import Ledger
@@ -81,10 +81,10 @@ def test_what_failed_to_be_sent_is_unfinished_and_sent_again(world, ledger):
     assert sum(ledger.made(entity).count for entity in ENTITIES) == records
 
 
-def test_units_of_another_world_are_refused(world, ledger):
-    unit = live_unit(world, "events", NOON, 50.0)
+def test_a_ledger_of_another_world_is_refused(world, ledger):
+    send(world, [live_unit(world, "events", NOON, 50.0)], Kept(), ledger)
     with pytest.raises(UsageError, match="the settings now say world"):
-        make(replace(world, seed=8), unit)
+        finish_unfinished(replace(world, seed=8), Kept(), ledger)
 
 
 def test_live_sends_every_second_and_skips_none_after_a_stall(world, ledger):

@@ -34,17 +34,8 @@ def live_unit(world: World, entity: str, second: int, tps: float) -> Unit:
 
 
 def make(world: World, unit: Unit) -> pa.Table:
-    """The records of a unit.
-
-    Raises:
-        UsageError: the unit belongs to another world.
-    """
+    """The records of a unit."""
     words = dict(unit.words)
-    if words["world"] != world.id:
-        raise UsageError(
-            f"the ledger holds records of world {words['world']}, and the settings now say world {world.id}: "
-            "restore the CRM_WORLD_… and CRM_SHOP_… settings, or begin anew with `crm reset`"
-        )
     traffic: Traffic = LiveTraffic(float(words["tps"])) if unit.kind == "live" else EverydayTraffic()
     return records_of(world, unit.entity, traffic, int(words["start"]), int(words["end"]))
 
@@ -89,5 +80,16 @@ def _settle(sink: Sink, ledger: Ledger, waiting: list[tuple[Unit, Digest]]) -> i
 
 
 def finish_unfinished(world: World, sink: Sink, ledger: Ledger) -> int:
-    """Send again what an earlier run began and was not known to have sent; silver settles repeats."""
+    """Send again what an earlier run began and was not known to have sent; silver settles repeats.
+
+    Raises:
+        UsageError: the ledger holds records of another world.
+    """
+    others = ledger.worlds() - {world.id}
+    if others:
+        raise UsageError(
+            f"the ledger holds records of world {', '.join(sorted(others))}, "
+            f"and the settings now say world {world.id}: "
+            "restore the CRM_WORLD_… and CRM_SHOP_… settings, or begin anew with `crm reset`"
+        )
     return send(world, ledger.unfinished_units(), sink, ledger)

@@ -78,6 +78,10 @@ class Ledger:
                 begun[unit.id] = unit
         return [unit for id_, unit in begun.items() if id_ not in sent]
 
+    def worlds(self) -> set[str]:
+        """The worlds whose records the ledger holds; more than one can never agree with one lake."""
+        return {str(line["words"]["world"]) for line in self._lines() if line["state"] == "begun"}
+
     def made(self, entity: str) -> Digest:
         """Digest of all that was made of an entity."""
         total = Digest()

@@ -15,7 +15,6 @@ from data_platform_core.layers import REVENUE_MART
 from data_platform_core.ledger.audit import audit
 from data_platform_core.ledger.stores import connect, kafka_ends, stream_position
 from data_platform_core.settings import Settings
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -119,9 +118,8 @@ def _run_dag(settings: Settings) -> str:
 
 def _mart_table(settings: Settings) -> Table:
     columns = ("day", "segment", "orders", "customers", "gross", "paid back", "net", "")
-    table = Table(
-        title=f"{REVENUE_MART}, the last days", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1)
-    )
+    title = f"\n{REVENUE_MART}, the last days, in minor units"
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 0, 0, 1))
     for column in columns:
         table.add_column(column, justify="left" if column in ("day", "segment", "") else "right")
     query = (
@@ -141,4 +139,4 @@ def _addresses(settings: Settings) -> str:
         found.append(("MinIO console", console, settings.s3_access_key, settings.secret("s3_secret_key")))
     database = stack.status(settings)["warehouse"]["dsn"].partition("@")[2]
     found.append(("PostgreSQL", database, "crm_dbt", settings.secret("dbt_password")))
-    return "\n".join(f"{name:<14} {address:<27} {user} / {password}" for name, address, user, password in found)
+    return "\n" + "\n".join(f"{name:<14} {address:<27} {user} / {password}" for name, address, user, password in found)
