@@ -44,9 +44,14 @@ def refused(parsed: DataFrame) -> DataFrame:
 
 
 def _only_item(text: Column) -> Column:
-    """The JSON of a text, null where it is none: Spark's parser stops in silence after the first value."""
-    items = F.try_parse_json(F.concat(F.lit("["), text, F.lit("]")))
-    return F.when(F.variant_get(items, "$[1]", "variant").isNull(), F.variant_get(items, "$[0]", "variant"))
+    """The JSON of a text, null where it is not one value and nothing else.
+
+    Spark's parser stops in silence after the first value. So the text is put into a list before its own
+    hash: only where it is one value is the hash the second item.
+    """
+    seal = F.md5(text)
+    items = F.try_parse_json(F.concat(F.lit("["), text, F.lit(',"'), seal, F.lit('"]')))
+    return F.when(F.try_variant_get(items, "$[1]", "string") == seal, F.variant_get(items, "$[0]", "variant"))
 
 
 def _typed(field: FieldSpec) -> Column:
