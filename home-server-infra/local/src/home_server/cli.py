@@ -50,7 +50,7 @@ def reset(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = Fals
             raise UsageError("reset deletes all data of the stack: say `crm reset --yes` where nobody can be asked")
         typer.confirm(f"Delete all data in {settings.stack_dir}?", abort=True)
     stack.reset(settings, console)
-    console.print(f"{settings.stack_dir} is gone")
+    console.print(f"the data in {settings.stack_dir} is gone")
 
 
 def status(as_json: Annotated[bool, typer.Option("--json", help="All of it, for other tools.")] = False) -> None:
@@ -81,7 +81,7 @@ def logs(
     """The last lines of the components' logs."""
     settings = load_settings()
     processes = Processes(settings.stack_dir)
-    for name in only or stack.component_names(settings):
+    for name in stack.known_components(settings, tuple(only or ())) or stack.component_names(settings):
         log = processes.log(name)
         if not log.exists():
             continue

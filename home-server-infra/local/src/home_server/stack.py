@@ -6,6 +6,8 @@ import json
 import shutil
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from data_platform_core.errors import UsageError
@@ -44,9 +46,7 @@ def up_steps(settings: Settings, only: tuple[str, ...] = ()) -> list[Step]:
     """
     processes = Processes(settings.stack_dir)
     names = component_names(settings)
-    unknown = sorted(set(only) - set(names))
-    if unknown:
-        raise UsageError(f"no component {', '.join(unknown)}: the stack has {', '.join(names)}")
+    known_components(settings, only)
 
     def starter(name: str) -> Step:
         # looked up when its turn has come: only then is what it runs on installed
@@ -73,6 +73,7 @@ def _with_needs(steps: list[Step], wanted: tuple[str, ...]) -> set[str]:
     return found
 
 
+_STORES = ("kafka", "minio", "postgres")
 _STOP_SIGNALS = {"postgres": signal.SIGINT}  # its fast shutdown
 _NEEDS = {
     "kafka": ("set up jars", "set up java"),
@@ -119,22 +120,46 @@ def run_plan(settings: Settings, steps: list[Step], console: Console) -> dict[st
 
 
 def down(settings: Settings, console: Console, only: tuple[str, ...] = ()) -> None:
-    """Stop the stack and keep its data; what was stopped is shown."""
+    """Stop the stack, or some components, and keep its data; first what uses the stores, then the stores.
+
+    Raises:
+        UsageError: a component is named that this stack does not have.
+    """
+    names = known_components(settings, only) or component_names(settings)
     processes = Processes(settings.stack_dir)
-    for name in reversed(component_names(settings)):
-        if only and name not in only:
-            continue
+
+    def stop(name: str) -> None:
         started = time.monotonic()
         if processes.stop(name, _STOP_SIGNALS.get(name, signal.SIGTERM)):
-            console.print(
-                f"  [green]✓[/green] {name:<24} stopped in {time.monotonic() - started:.1f} s", highlight=False
-            )
+            seconds = time.monotonic() - started
+            console.print(f"  [green]✓[/green] {name:<24} stopped in {seconds:.1f} s", highlight=False)
+
+    with ThreadPoolExecutor() as pool:
+        for wave in ([n for n in names if n not in _STORES], [n for n in names if n in _STORES]):
+            list(pool.map(stop, wave))
+
+
+def known_components(settings: Settings, wanted: tuple[str, ...]) -> list[str]:
+    """The components that are named.
+
+    Raises:
+        UsageError: a component is named that this stack does not have.
+    """
+    names = component_names(settings)
+    unknown = sorted(set(wanted) - set(names))
+    if unknown:
+        raise UsageError(f"no component {', '.join(unknown)}: the stack has {', '.join(names)}")
+    return list(wanted)
 
 
 def reset(settings: Settings, console: Console) -> None:
     """Stop the stack and delete its data, logs and passwords."""
     down(settings, console)
-    shutil.rmtree(settings.stack_dir, ignore_errors=True)
+    for name in ("conf", "data", "ledger", "logs", "run", "timings"):  # ours by name: whatever else stands there stays
+        shutil.rmtree(settings.stack_dir / name, ignore_errors=True)
+    settings.credentials_file.unlink(missing_ok=True)
+    with suppress(OSError):
+        settings.stack_dir.rmdir()
 
 
 def status(settings: Settings) -> dict[str, Any]:
