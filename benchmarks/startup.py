@@ -15,11 +15,12 @@ import tempfile
 import time
 from pathlib import Path
 
+from rich.console import Console
+
 from data_platform_core.errors import CrmError
 from data_platform_core.settings import Settings
 from home_server.benchmarks import Measure
 from home_server.places import ROOT
-from rich.console import Console
 
 COLD_BAR_SECONDS = 12 * 60.0
 WARM_BAR_SECONDS = 3 * 60.0

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from data_platform_core.settings import load_settings
 
 ROOT = Path(__file__).parents[1]

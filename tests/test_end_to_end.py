@@ -11,9 +11,8 @@ import stat
 import subprocess
 import time
 from collections import defaultdict
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import polars as pl
 import psutil
@@ -21,6 +20,8 @@ import psycopg
 import pytest
 from confluent_kafka import Producer
 from conftest import ROOT, wait_for
+from deltalake import DeltaTable
+
 from data_generator.cli import world_of
 from data_generator.load.units import make
 from data_generator.sinks.kafka import KafkaSink
@@ -28,7 +29,6 @@ from data_platform_core.contracts import CONTRACTS, ENTITIES
 from data_platform_core.layers import TOPICS, lake_table
 from data_platform_core.ledger import stores
 from data_platform_core.ledger.made import Ledger, Unit
-from deltalake import DeltaTable
 from home_server.airflow_api import AirflowApi
 from home_server.demo import DAG, has_landed
 
@@ -293,9 +293,11 @@ def test_a_row_deleted_from_silver_by_hand_is_noticed(crm, settings):
 
 
 def history_window(settings):
-    """The two whole days before today, as the demo took them."""
-    today = datetime.now(ZoneInfo(settings.shop_time_zone)).date()
-    return str(today - timedelta(days=2)), str(today)
+    """The days of history that were made, as the ledger has them: the midnight of a test run does not matter."""
+    world = world_of(settings)
+    hours = [dict(u.words) for u in sent_units(settings) if u.kind == "history" and u.entity == "events"]
+    first, end = min(hour["start"] for hour in hours), max(hour["end"] for hour in hours)
+    return str(world.day_of(first)), str(world.day_of(end))
 
 
 def sent_units(settings):

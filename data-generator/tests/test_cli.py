@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from data_platform_core.contracts import CONTRACTS
 
 CRM = Path(sys.executable).with_name("crm")

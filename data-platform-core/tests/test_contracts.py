@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
-from data_platform_core.contracts import CONTRACTS
 from pydantic import ValidationError
+
+from data_platform_core.contracts import CONTRACTS
 
 EXAMPLES = sorted((Path(__file__).parent / "contracts").glob("*.json"))
 

@@ -1,6 +1,7 @@
 """Settings come from the environment, with defaults that fit the local stack."""
 
 import pytest
+
 from data_platform_core.errors import CrmError, UsageError
 from data_platform_core.settings import load_settings
 

@@ -13,9 +13,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from data_platform_core.errors import UsageError
-from data_platform_core.ledger.made import Ledger
-from data_platform_core.settings import Settings, load_settings
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -26,6 +23,9 @@ from data_generator.sinks import Sink
 from data_generator.sinks.files import FileSink
 from data_generator.sinks.kafka import KafkaSink
 from data_generator.world.config import SECOND, World
+from data_platform_core.errors import UsageError
+from data_platform_core.ledger.made import Ledger
+from data_platform_core.settings import Settings, load_settings
 
 generate_app = typer.Typer(help="Make the shop's records: history or live, to Kafka or files.", no_args_is_help=True)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import polars as pl
 import pyarrow as pa
+
 from data_platform_core.contracts import CONTRACTS
 from data_platform_core.derive.canonical import Digest, digest_of_frame
 from data_platform_core.derive.fields import fields_of

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import date
 
 import pytest
+
 from data_generator.load.backfill import backfill_units
 from data_generator.load.live import run_live
 from data_generator.load.units import finish_unfinished, live_unit, send

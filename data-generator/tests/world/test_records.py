@@ -5,6 +5,7 @@ from datetime import date
 
 import polars as pl
 import pytest
+
 from data_generator.encode import digest_of, lines_of
 from data_generator.world.config import DAY, HOUR, SECOND
 from data_generator.world.records import records_of

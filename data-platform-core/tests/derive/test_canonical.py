@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 import pyarrow as pa
+
 from data_platform_core.contracts import CONTRACTS
 from data_platform_core.derive.arrow import arrow_schema
 from data_platform_core.derive.canonical import Digest, canonical_polars, digest_of_frame, digest_of_texts

@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import yaml
+
 from data_platform_core.cli.contracts import derived_files
 from data_platform_core.contracts import CONTRACTS
 from data_platform_core.derive.arrow import arrow_schema

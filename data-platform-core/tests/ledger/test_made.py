@@ -1,6 +1,7 @@
 """The ledger knows what was made, whatever happened to the one who wrote it."""
 
 import pytest
+
 from data_platform_core.derive.canonical import Digest
 from data_platform_core.errors import UsageError
 from data_platform_core.ledger.made import Ledger, Unit

@@ -9,6 +9,7 @@ import time
 
 import psutil
 import pytest
+
 from data_platform_core.errors import ComponentFailed
 from home_server.processes import Component, Processes
 

@@ -5,9 +5,10 @@ import threading
 import time
 
 import pytest
+from rich.console import Console
+
 from data_platform_core.errors import CrmError
 from home_server.steps import Step, run_command, run_steps
-from rich.console import Console
 
 QUIET = Console(quiet=True)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+
 from data_platform_core.contracts import ENTITIES
 from data_platform_core.errors import UsageError
 from data_platform_core.settings import load_settings
-
 from spark_jobs.batch.publish import publish
 
 

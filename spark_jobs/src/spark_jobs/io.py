@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from delta.tables import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
+
 from data_platform_core.contracts import Record
 from data_platform_core.derive.spark import table_ddl
 from data_platform_core.layers import TOPICS, Layer, lake_table
 from data_platform_core.settings import Settings
-from delta.tables import DeltaTable
-from pyspark.sql import DataFrame, SparkSession
 
 _COORDINATES = (
     "kafka_topic string NOT NULL, kafka_partition int NOT NULL, kafka_offset bigint NOT NULL, "

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
 from data_platform_core.contracts import CONTRACTS
 from spark_jobs.transforms.parse import accepted, refused, with_record
 

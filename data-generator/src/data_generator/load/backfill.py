@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import date, timedelta
 
-from data_platform_core.errors import UsageError
-from data_platform_core.ledger.made import Unit
-
 from data_generator.load.units import history_unit
 from data_generator.world.config import HOUR, World
+from data_platform_core.errors import UsageError
+from data_platform_core.ledger.made import Unit
 
 
 def backfill_units(world: World, first: date, end: date) -> list[Unit]:

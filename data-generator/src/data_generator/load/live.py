@@ -6,12 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from data_platform_core.contracts import ENTITIES
-from data_platform_core.ledger.made import Ledger
-
 from data_generator.load.units import live_unit, send
 from data_generator.sinks import Sink
 from data_generator.world.config import World
+from data_platform_core.contracts import ENTITIES
+from data_platform_core.ledger.made import Ledger
 
 
 class Clock(Protocol):

@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
-from data_platform_core.derive.canonical import Digest
-from data_platform_core.errors import UsageError
-from data_platform_core.ledger.made import Ledger, Unit
 
 from data_generator.encode import digest_of
 from data_generator.sinks import Sink
 from data_generator.world.config import HOUR, SECOND, World
 from data_generator.world.records import records_of
 from data_generator.world.visits import EverydayTraffic, LiveTraffic, Traffic
+from data_platform_core.derive.canonical import Digest
+from data_platform_core.errors import UsageError
+from data_platform_core.ledger.made import Ledger, Unit
 
 _RECORDS_A_FLUSH = 20_000
 

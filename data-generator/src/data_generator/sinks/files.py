@@ -7,9 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
-from data_platform_core.errors import CrmError
 
 from data_generator.encode import lines_of
+from data_platform_core.errors import CrmError
 
 
 class FileSink:

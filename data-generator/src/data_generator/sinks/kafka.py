@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pyarrow as pa
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
-from data_platform_core.errors import ComponentFailed
-from data_platform_core.layers import TOPICS
 
 from data_generator.encode import keys_of, lines_of
+from data_platform_core.errors import ComponentFailed
+from data_platform_core.layers import TOPICS
 
 
 class KafkaSink:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from data_platform_core.contracts import CONTRACTS
-from data_platform_core.derive.arrow import arrow_schema
 
 from data_generator.world import masters
 from data_generator.world.config import HOUR, World
@@ -28,6 +26,8 @@ from data_generator.world.visits import (
     step_counter,
     steps_of,
 )
+from data_platform_core.contracts import CONTRACTS
+from data_platform_core.derive.arrow import arrow_schema
 
 DEVICES = np.array(["mobile_web", "mobile_app", "desktop", "tablet"])
 _DEVICE_WEIGHTS = np.array([0.42, 0.33, 0.20, 0.05])

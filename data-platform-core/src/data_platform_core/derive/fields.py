@@ -45,11 +45,6 @@ def fields_of(contract: type[Part]) -> tuple[FieldSpec, ...]:
     return tuple(_field(contract, name) for name in own + shared)
 
 
-def field_named(contract: type[Part], name: str) -> FieldSpec:
-    """One field of a contract by its name."""
-    return next(field for field in fields_of(contract) if field.name == name)
-
-
 def _field(contract: type[Part], name: str) -> FieldSpec:
     info = contract.model_fields[name]
     traits: dict[str, Any] = {}

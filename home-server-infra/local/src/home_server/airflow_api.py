@@ -6,9 +6,9 @@ import time
 from typing import Any
 
 import httpx
+
 from data_platform_core.errors import ComponentFailed
 from data_platform_core.settings import Settings
-
 from home_server.steps import cancelled
 
 

@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 import psutil
-from data_platform_core.errors import UsageError
-from data_platform_core.settings import Settings
 from rich.console import Console
 from rich.table import Table
 
+from data_platform_core.errors import UsageError
+from data_platform_core.settings import Settings
 from home_server.places import ROOT
 
 _FOLDER = ROOT / "benchmarks"

@@ -8,11 +8,11 @@ import sys
 from typing import Annotated
 
 import typer
-from data_platform_core.errors import UsageError
-from data_platform_core.settings import load_settings
 from rich.console import Console
 from rich.table import Table
 
+from data_platform_core.errors import UsageError
+from data_platform_core.settings import load_settings
 from home_server import stack
 from home_server.benchmarks import run_benchmarks
 from home_server.demo import demo as run_demo

@@ -14,12 +14,12 @@ import httpx
 import psycopg
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+
 from data_platform_core.errors import ComponentFailed
 from data_platform_core.layers import TOPICS
 from data_platform_core.ledger.stores import s3_client
 from data_platform_core.settings import Settings
 from data_platform_core.warehouse import AIRFLOW, MODELER, PUBLISHER, prepare_warehouse
-
 from home_server.credentials import write_private
 from home_server.environment import admin_dsn, process_environment
 from home_server.places import CONF, REQUIREMENTS, data_dir, env_bin, jars, log_file

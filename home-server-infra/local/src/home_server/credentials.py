@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 _NAMES = (
@@ -18,14 +19,18 @@ _NAMES = (
 )
 
 
-def ensure_credentials(file: Path) -> bool:
-    """Write the file if there is none; True where it was written now."""
+def ensure_credentials(file: Path, given: Mapping[str, str]) -> bool:
+    """Write the file if there is none; True where it was written now.
+
+    A password that is given (set in the environment, say by `source env.sh` before a reset) is kept, so
+    that a shell that does not have it set finds the same in the file.
+    """
     if file.exists():
         return False
     file.parent.mkdir(parents=True, exist_ok=True)
-    fernet = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
-    lines = [f"CRM_{name.upper()}={secrets.token_urlsafe(18)}" for name in _NAMES]
-    lines.append(f"CRM_AIRFLOW_FERNET_KEY={fernet}")
+    made = {name: secrets.token_urlsafe(18) for name in _NAMES}
+    made["airflow_fernet_key"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+    lines = [f"CRM_{name.upper()}={given.get(name, value)}" for name, value in made.items()]
     half = file.with_suffix(".half")
     half.unlink(missing_ok=True)
     with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from data_platform_core.settings import Settings
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 
+from data_platform_core.settings import Settings
 from home_server.places import ROOT, data_dir
 from home_server.toolchain import java_home, spark_home
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
-from data_platform_core.errors import ComponentFailed
 
+from data_platform_core.errors import ComponentFailed
 from home_server.steps import cancelled, tail_of
 
 _CLOCK_SLACK_SECONDS = 5.0

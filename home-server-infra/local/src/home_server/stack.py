@@ -10,12 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
+from pydantic import SecretStr
+from rich.console import Console
+
 from data_platform_core.errors import UsageError
 from data_platform_core.layers import LAYERS, TOPICS, lake_table
 from data_platform_core.ledger.stores import warehouse_dsn
 from data_platform_core.settings import Settings, load_settings
-from rich.console import Console
-
 from home_server.components import (
     component_named,
     create_bucket,
@@ -32,7 +33,8 @@ from home_server.toolchain import setup_steps, write_platform_commands
 
 def prepare(settings: Settings) -> Settings:
     """Generate the stack's passwords if it has none; returns the settings that hold them."""
-    if ensure_credentials(settings.credentials_file):
+    given = {name: settings.secret(name) for name, value in settings if isinstance(value, SecretStr)}
+    if ensure_credentials(settings.credentials_file, given):
         settings = load_settings()
     write_platform_commands(settings)
     return settings

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from data_platform_core.errors import CrmError
-from data_platform_core.settings import Settings
 from rich.console import Console
 
+from data_platform_core.errors import CrmError
+from data_platform_core.settings import Settings
 from home_server import stack
 from home_server.places import ROOT, env_bin
 

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from data_platform_core.errors import CrmError
 from data_platform_core.settings import Settings
-
 from home_server.places import REQUIREMENTS, ROOT, env_bin
 from home_server.steps import Step, run_command
 

@@ -13,14 +13,15 @@ from dataclasses import dataclass
 import polars as pl
 import psycopg
 import pyarrow as pa
+from deltalake import DeltaTable
+from pgpq import ArrowToPostgresBinaryEncoder
+
 from data_platform_core.contracts import CONTRACTS, Record
 from data_platform_core.derive.fields import fields_of
 from data_platform_core.errors import ComponentFailed, CrmError
 from data_platform_core.layers import published_table
 from data_platform_core.ledger.stores import connect, open_table
 from data_platform_core.settings import Settings
-from deltalake import DeltaTable
-from pgpq import ArrowToPostgresBinaryEncoder
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ import sys
 import threading
 from pathlib import Path
 
-from data_platform_core.errors import CrmError
-from data_platform_core.settings import load_settings
 from pyspark.errors import StreamingQueryException
 
+from data_platform_core.errors import CrmError
+from data_platform_core.settings import load_settings
 from spark_jobs.session import spark_session
 from spark_jobs.streaming.queries import start_queries
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pyspark.sql import DataFrame
+
 from data_platform_core.contracts import Record
 from data_platform_core.errors import CrmError
 from data_platform_core.fail_point import fail_point
 from data_platform_core.layers import lake_table
 from data_platform_core.settings import Settings
-from pyspark.sql import DataFrame
-
 from spark_jobs import io
 from spark_jobs.transforms.messages import as_bronze
 from spark_jobs.transforms.parse import accepted, refused, with_record

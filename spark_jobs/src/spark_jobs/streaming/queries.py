@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from data_platform_core.contracts import CONTRACTS, Record
-from data_platform_core.layers import checkpoint
-from data_platform_core.settings import Settings
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming import StreamingQuery
 
+from data_platform_core.contracts import CONTRACTS, Record
+from data_platform_core.layers import checkpoint
+from data_platform_core.settings import Settings
 from spark_jobs import io
 from spark_jobs.streaming.land import land
 

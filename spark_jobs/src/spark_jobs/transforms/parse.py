@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
 from data_platform_core.contracts import Record
 from data_platform_core.derive.fields import FieldSpec, fields_of
 from data_platform_core.derive.spark import field_shape, json_ddl, shape_pattern, value_refusals
-from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F
 
 COORDINATES = ("kafka_topic", "kafka_partition", "kafka_offset", "arrived_at")
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from data_platform_core.contracts import Record
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
+
+from data_platform_core.contracts import Record
 
 
 def first_of_each_key(records: DataFrame, contract: type[Record]) -> DataFrame:
