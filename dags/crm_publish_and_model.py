@@ -8,7 +8,7 @@ that the gate names (or the lake), and clear the task or trigger a new run.
 When `model` fails: the log of `dbt build` names the model or the test.
 """
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from airflow.providers.standard.operators.bash import BashOperator
@@ -20,9 +20,9 @@ PROFILE = ProfileConfig(profile_name="crm", target_name="warehouse", profiles_ym
 ENTITIES = ["events", "orders", "products", "profiles"]
 
 
+# no start_date: the first scheduled run is the next full hour, not the one before the stack was up
 @dag(
     schedule="@hourly",
-    start_date=datetime(2026, 1, 1),
     catchup=False,
     max_active_runs=1,
     is_paused_upon_creation=False,

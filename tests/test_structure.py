@@ -81,6 +81,11 @@ def test_links_in_documents_lead_somewhere():
     assert links > 3
 
 
+def test_documents_have_no_gaps_left():
+    for document in (p for p in ROOT.rglob("*.md") if ".crm" not in p.parts):
+        assert not re.search(r"@[A-Z]+@|TODO|TBD", document.read_text()), document.relative_to(ROOT)
+
+
 def test_decisions_have_unique_numbers_and_their_four_parts():
     decisions = sorted((ROOT / "docs/ai-context/decisions").glob("[0-9]*.md"))
     numbers = [path.name[:4] for path in decisions]

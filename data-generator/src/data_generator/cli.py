@@ -56,6 +56,9 @@ def backfill(
     """History: whole days of everything. What was sent before is not sent again."""
     settings = load_settings()
     world = world_of(settings)
+    today = world.day_of(int(time.time()) * SECOND)
+    if end.date() > today:
+        raise UsageError(f"--to {end.date()} is after today ({today}): history goes up to the last whole day")
     units = backfill_units(world, first.date(), end.date())
     sink, ledger = _open(settings, out)
     started = time.monotonic()
@@ -86,6 +89,8 @@ def live(
     with ledger.writing():
         again = finish_unfinished(world, sink, ledger)
         today = world.day_of(int(clock.now()) * SECOND)
+        if today < world.opened_on:
+            raise UsageError(f"the shop opens on {world.opened_on}, which is to come: CRM_WORLD_OPENED_ON says so")
         send(world, master_units(world, today), sink, ledger)
         with _progress(seconds, as_json) as advance:
             run = run_live(world, tps, seconds, sink, ledger, clock, lambda second, made: advance(1, made))

@@ -23,3 +23,7 @@ class ComponentFailed(CrmError):
 
 class GateFailed(CrmError):
     """A quality gate is closed: what is downstream of it stays as it was."""
+
+
+class Interrupted(CrmError):
+    """The user stopped it; exit code 130."""

@@ -9,9 +9,6 @@ from data_platform_core.contracts import CONTRACTS, ENTITIES
 Layer = Literal["bronze", "silver", "quarantine"]
 LAYERS: tuple[Layer, ...] = ("bronze", "silver", "quarantine")
 
-SCHEMAS = ("lake", "staging", "warehouse", "marts", "ops")
-"""Schemas of the database `warehouse`."""
-
 OWNER_FIELD = {
     "events": "customer_id",
     "orders": "customer_id",

@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from data_platform_core.errors import CrmError, UsageError
 
-_USUAL_PORTS = {
+USUAL_PORTS = {
     "kafka": 9092,
     "kafka-controller": 9093,
     "minio": 9000,
@@ -49,7 +49,10 @@ class Settings(BaseSettings):
     lake_root: str = Field("s3a://lake", pattern=r"^s3a://[a-z0-9.-]+(/[a-z0-9_.-]+)*$")
 
     postgres_dsn: str | None = Field(
-        None, description="A PostgreSQL of your own: the DSN of a role that may create roles and databases."
+        None,
+        repr=False,
+        pattern=r"^postgres(ql)?://\S+$",
+        description="A PostgreSQL of your own: a role that may create roles and databases.",
     )
     postgres_admin_password: SecretStr | None = None
     publisher_password: SecretStr | None = None
@@ -106,7 +109,7 @@ class Settings(BaseSettings):
 
     def port(self, name: str) -> int:
         """The port of a component of the local stack, by its name."""
-        return _USUAL_PORTS[name] + self.port_offset
+        return USUAL_PORTS[name] + self.port_offset
 
     @property
     def kafka_address(self) -> str:

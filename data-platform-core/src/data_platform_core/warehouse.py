@@ -68,6 +68,7 @@ def prepare_warehouse(admin_dsn: str, passwords: Mapping[str, str]) -> None:
                 _ensure_role(server, role, passwords[role])
             _ensure_database(server, DATABASE, owner=None)
             _ensure_database(server, "airflow", owner=AIRFLOW)
+            server.execute("revoke all on database airflow from public")
         with psycopg.connect(admin_dsn, dbname=DATABASE) as warehouse:
             _prepare_schemas(warehouse)
     except psycopg.Error as error:

@@ -125,3 +125,24 @@ def test_a_pid_given_to_another_process_is_not_ours(processes, tmp_path):
     long_ago = time.time() - 10 * 365 * 86_400
     os.utime(pid_file, (long_ago, long_ago))
     assert processes.find("thing") is None
+
+
+@pytest.mark.parametrize("mend", ["stop", "forget", "start"])
+def test_what_a_killed_leader_left_behind_is_found_and_ended(processes, tmp_path, mend):
+    child = (
+        "import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)']);"
+        "open('half', 'w').write(str(p.pid)); import os; os.rename('half', 'child'); time.sleep(300)"
+    )
+    processes.start(component([sys.executable, "-c", child], is_ready=(tmp_path / "child").exists))
+    orphan = psutil.Process(int((tmp_path / "child").read_text()))
+    leader = alive(processes)
+    os.kill(leader.pid, signal.SIGKILL)  # the leader only
+    leader.wait()
+    assert orphan.is_running()
+    if mend == "stop":
+        assert processes.stop("thing")
+    elif mend == "forget":
+        processes.forget_dead(["thing"])
+    else:
+        processes.start(component())
+    assert not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE

@@ -20,7 +20,10 @@ def publish_command(
     unknown = sorted(set(entities or ()) - set(ENTITIES))
     if unknown:
         raise UsageError(f"no entity {', '.join(unknown)}: there are {', '.join(ENTITIES)}")
-    for done in publish(load_settings(), run, entities or ENTITIES):
+    published = publish(load_settings(), run, entities or ENTITIES)
+    if not published:
+        typer.echo("the lake has no tables yet: nothing to publish")
+    for done in published:
         window = done.window
         typer.echo(
             f"{window.entity}: versions ({window.from_version}, {window.to_version}], "

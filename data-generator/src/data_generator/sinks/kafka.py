@@ -38,11 +38,12 @@ class KafkaSink:
         """Hand the records to the producer; waits where its queue is full."""
         topic, produce = TOPICS[entity], self._producer.produce
         for line, key in zip(lines_of(entity, table), keys_of(entity, table), strict=True):
-            try:
-                produce(topic, line, key)
-            except BufferError:  # the queue is full: let the broker catch up
-                self._producer.poll(1.0)
-                produce(topic, line, key)
+            while True:
+                try:
+                    produce(topic, line, key)
+                    break
+                except BufferError:  # the queue is full: the broker catches up, or the messages time out
+                    self._producer.poll(1.0)
         self._producer.poll(0)
 
     def flush(self) -> None:

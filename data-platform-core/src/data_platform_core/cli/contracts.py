@@ -14,6 +14,7 @@ from data_platform_core.errors import ContractBroken
 
 contracts_app = typer.Typer(help="Contracts and what is derived from them.", no_args_is_help=True)
 
+_REPOSITORY = Path(__file__).parents[4]
 Root = Annotated[Path, typer.Option(help="Root of the repository.", file_okay=False, exists=True)]
 
 
@@ -29,7 +30,7 @@ def derived_files(root: Path) -> dict[Path, str]:
 
 
 @contracts_app.command()
-def write(root: Root = Path()) -> None:
+def write(root: Root = _REPOSITORY) -> None:
     """Write the derived files anew."""
     for path, text in derived_files(root).items():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +39,7 @@ def write(root: Root = Path()) -> None:
 
 
 @contracts_app.command()
-def check(root: Root = Path()) -> None:
+def check(root: Root = _REPOSITORY) -> None:
     """Fail where a derived file is stale."""
     stale = [p for p, text in derived_files(root).items() if not p.exists() or p.read_text() != text]
     if stale:

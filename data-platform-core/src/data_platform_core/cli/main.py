@@ -14,7 +14,7 @@ from importlib.metadata import entry_points
 import typer
 from rich.console import Console
 
-from data_platform_core.errors import CrmError, UsageError
+from data_platform_core.errors import CrmError, Interrupted, UsageError
 
 app = typer.Typer(
     name="crm",
@@ -42,7 +42,7 @@ def main() -> None:
         app()
     except CrmError as error:
         _complain(str(error))
-        sys.exit(2 if isinstance(error, UsageError) else 1)
+        sys.exit(2 if isinstance(error, UsageError) else 130 if isinstance(error, Interrupted) else 1)
     except OSError as error:
         if error.errno not in _FORESEEABLE:
             raise

@@ -9,6 +9,7 @@ import boto3
 import polars as pl
 import psycopg
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
@@ -73,14 +74,16 @@ def stream_position(settings: Settings, entity: str) -> dict[int, int]:
     """Offset per partition up to which the stream has finished: those of its last committed batch."""
     bucket, _, prefix = checkpoint(settings.lake_root, entity).removeprefix("s3a://").partition("/")
     client = s3_client(settings)
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/commits/")
-    batches = [
-        key for page in pages for item in page.get("Contents", ()) if (key := item["Key"].rpartition("/")[2]).isdigit()
-    ]
-    if not batches:
-        return {}
-    newest = max(batches, key=int)
-    text = client.get_object(Bucket=bucket, Key=f"{prefix}/offsets/{newest}")["Body"].read().decode()
+    try:
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/commits/")
+        names = [item["Key"].rpartition("/")[2] for page in pages for item in page.get("Contents", ())]
+        batches = [name for name in names if name.isdigit()]
+        if not batches:
+            return {}
+        newest = max(batches, key=int)
+        text = client.get_object(Bucket=bucket, Key=f"{prefix}/offsets/{newest}")["Body"].read().decode()
+    except (BotoCoreError, ClientError) as error:
+        raise ComponentFailed(f"the lake at {settings.s3_url} is out of reach: {_short(error)}") from None
     offsets = json.loads(text.splitlines()[-1])[TOPICS[entity]]
     return {int(partition): offset for partition, offset in offsets.items()}
 

@@ -33,12 +33,18 @@ class AirflowApi:
     def wait_for_dag(self, dag: str, within_seconds: float = 120.0) -> None:
         """Wait until Airflow has read a DAG's file."""
         deadline = time.monotonic() + within_seconds
-        while self._http.get(f"/api/v2/dags/{dag}").status_code != 200:
+        while not self._knows(dag):
             if cancelled.is_set() or time.monotonic() > deadline:
                 raise ComponentFailed(
                     f"Airflow does not know the DAG {dag}: `airflow dags list-import-errors` says why"
                 )
             time.sleep(0.5)
+
+    def _knows(self, dag: str) -> bool:
+        try:
+            return self._http.get(f"/api/v2/dags/{dag}").status_code == 200
+        except httpx.HTTPError:
+            return False
 
     def wait_for_run(self, dag: str, run: str, within_seconds: float = 900.0) -> str:
         """Wait until a run has ended; returns `success` or `failed`."""
@@ -52,6 +58,10 @@ class AirflowApi:
     def run(self, dag: str, run: str) -> dict[str, Any]:
         """A run as Airflow tells it."""
         return self._call("GET", f"/api/v2/dags/{dag}/dagRuns/{run}")
+
+    def runs(self, dag: str) -> list[dict[str, Any]]:
+        """All runs of a DAG."""
+        return list(self._call("GET", f"/api/v2/dags/{dag}/dagRuns")["dag_runs"])
 
     def tasks(self, dag: str, run: str) -> list[dict[str, Any]]:
         """The task instances of a run."""

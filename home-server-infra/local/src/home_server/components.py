@@ -12,6 +12,7 @@ from string import Template
 
 import httpx
 import psycopg
+from botocore.exceptions import BotoCoreError, ClientError
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
@@ -90,7 +91,12 @@ def create_topics(settings: Settings) -> str:
     try:
         known = admin.list_topics(timeout=10)
         replicas = min(3, len(known.brokers))
-        config = {"cleanup.policy": "delete", "retention.ms": str(settings.kafka_retention_hours * 3_600_000)}
+        # a record's arrival is told by the broker: years of history must not look old to retention
+        config = {
+            "message.timestamp.type": "LogAppendTime",
+            "cleanup.policy": "delete",
+            "retention.ms": str(settings.kafka_retention_hours * 3_600_000),
+        }
         missing = [
             NewTopic(topic, settings.kafka_partitions, replicas, config=config)
             for topic in TOPICS.values()
@@ -144,7 +150,7 @@ def create_bucket(settings: Settings) -> str:
     try:
         if settings.s3_bucket not in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
             client.create_bucket(Bucket=settings.s3_bucket)
-    except Exception as error:  # botocore has no common base of its errors
+    except (BotoCoreError, ClientError) as error:
         raise ComponentFailed(f"the S3 store at {settings.s3_url}: {error}") from None
     return settings.lake_root
 

@@ -19,7 +19,7 @@ _NAMES = (
 )
 
 
-def ensure_credentials(file: Path, given: Mapping[str, str]) -> bool:
+def ensure_credentials(file: Path, given: Mapping[str, str], port_offset: int) -> bool:
     """Write the file if there is none; True where it was written now.
 
     A password that is given (set in the environment, say by `source env.sh` before a reset) is kept, so
@@ -36,6 +36,7 @@ def ensure_credentials(file: Path, given: Mapping[str, str]) -> bool:
     with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
         opened.write("# The passwords of this stack, valid on this machine's loopback only.\n")
         opened.write("\n".join(lines) + "\n")
+        opened.write(f"# The ports it was first started on; the environment wins.\nCRM_PORT_OFFSET={port_offset}\n")
     half.replace(file)
     return True
 

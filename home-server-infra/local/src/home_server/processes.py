@@ -12,6 +12,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,7 +71,7 @@ class Processes:
         """Take components that died as stopped."""
         for name in names:
             if self.has_died(name):
-                self._pid_file(name).unlink(missing_ok=True)
+                self._sweep(name)
 
     def check_alive(self, names: Iterable[str]) -> None:
         """Fail where a component has died.
@@ -90,6 +91,7 @@ class Processes:
         """
         process = self.find(component.name)
         if process is None:
+            self._sweep(component.name)
             self._check_ports(component)
             component.prepare()
             self._launch(component)
@@ -100,35 +102,39 @@ class Processes:
         """Stop a component and all that it started; True where it lived."""
         process = self.find(name)
         if process is None:
-            self._pid_file(name).unlink(missing_ok=True)
-            return False
+            return self._sweep(name)
         family = self._family(process)
         process.send_signal(stop_signal)
         _, left = psutil.wait_procs([process], timeout=within_seconds)
         _, left = psutil.wait_procs([*left, *family], timeout=3.0)
-        for survivor in left:
-            try:
-                survivor.kill()
-            except psutil.NoSuchProcess:
-                pass
-        psutil.wait_procs(left, timeout=10.0)
+        _kill(left)
         self._pid_file(name).unlink(missing_ok=True)
         return True
+
+    def _sweep(self, name: str) -> bool:
+        """Kill what a dead component left in its session; True where there was something.
+
+        The kernel gives no process the number of a session that still has members, so that they are ours.
+        """
+        left: list[psutil.Process] = []
+        with suppress(OSError, ValueError):
+            leader = int(self._pid_file(name).read_text())
+            left = _session(leader) if not psutil.pid_exists(leader) else []
+        _kill(left)
+        self._pid_file(name).unlink(missing_ok=True)
+        return bool(left)
 
     def _family(self, process: psutil.Process) -> list[psutil.Process]:
         """What a process started, however it detached itself within its session."""
         found = {child.pid: child for child in process.children(recursive=True)}
-        for other in psutil.process_iter():
-            try:
-                if other.pid != process.pid and os.getsid(other.pid) == process.pid:
-                    found[other.pid] = other
-            except (OSError, psutil.Error):
-                continue
+        found |= {member.pid: member for member in _session(process.pid) if member.pid != process.pid}
         return list(found.values())
 
     def _launch(self, component: Component) -> None:
         for folder in ("logs", "run", "data"):
             (self._stack / folder).mkdir(parents=True, exist_ok=True)
+        if cancelled.is_set():
+            raise ComponentFailed(f"{component.name}: given up")
         with self.log(component.name).open("ab") as log:
             subprocess.Popen(
                 ["sh", "-c", 'echo $$ > "$0"; exec "$@"', str(self._pid_file(component.name)), *component.command],
@@ -165,11 +171,28 @@ class Processes:
                 except OSError:
                     raise ComponentFailed(
                         f"port {port}, which {what} needs, is taken{_holder(port)}: "
-                        "end that, or move the whole stack with CRM_PORT_OFFSET (now added: the default is 10000)"
+                        "end that, or move the whole stack with another CRM_PORT_OFFSET"
                     ) from None
 
     def _pid_file(self, name: str) -> Path:
         return self._stack / "run" / f"{name}.pid"
+
+
+def _session(leader: int) -> list[psutil.Process]:
+    """The living processes of a session."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(OSError, psutil.Error):
+            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=10.0)
 
 
 def _holder(port: int) -> str:

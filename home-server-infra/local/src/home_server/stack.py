@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 import signal
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from pydantic import SecretStr
 from rich.console import Console
 
-from data_platform_core.errors import UsageError
+from data_platform_core.errors import Interrupted, UsageError
 from data_platform_core.layers import LAYERS, TOPICS, lake_table
 from data_platform_core.ledger.stores import warehouse_dsn
 from data_platform_core.settings import Settings, load_settings
@@ -34,7 +36,7 @@ from home_server.toolchain import setup_steps, write_platform_commands
 def prepare(settings: Settings) -> Settings:
     """Generate the stack's passwords if it has none; returns the settings that hold them."""
     given = {name: settings.secret(name) for name, value in settings if isinstance(value, SecretStr)}
-    if ensure_credentials(settings.credentials_file, given):
+    if ensure_credentials(settings.credentials_file, given, settings.port_offset):
         settings = load_settings()
     write_platform_commands(settings)
     return settings
@@ -110,7 +112,7 @@ def up(settings: Settings, console: Console, only: tuple[str, ...] = ()) -> dict
 def set_up(settings: Settings, console: Console) -> None:
     """Install what is missing, and start nothing."""
     write_platform_commands(settings)
-    run_plan(settings, setup_steps(settings), console)
+    run_steps(setup_steps(settings), console)
 
 
 def run_plan(settings: Settings, steps: list[Step], console: Console) -> dict[str, float]:
@@ -118,7 +120,31 @@ def run_plan(settings: Settings, steps: list[Step], console: Console) -> dict[st
     processes = Processes(settings.stack_dir)
     names = component_names(settings)
     processes.forget_dead(names)  # the plan starts them again
-    return run_steps(steps, console, watch=lambda: processes.check_alive(names))
+    with _one_at_a_time(settings):
+        try:
+            return run_steps(steps, console, watch=lambda: processes.check_alive(names))
+        except KeyboardInterrupt:
+            raise Interrupted(
+                "interrupted; what was started still runs: `crm status` shows it, `crm down` stops it, "
+                "and the same command goes on where it stopped"
+            ) from None
+
+
+@contextmanager
+def _one_at_a_time(settings: Settings) -> Iterator[None]:
+    """Hold the stack for this plan.
+
+    Raises:
+        UsageError: another plan is under way.
+    """
+    lock = settings.stack_dir / "run" / "plan.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UsageError(f"another `crm` is at work on the stack in {settings.stack_dir}: wait for it") from None
+        yield
 
 
 def down(settings: Settings, console: Console, only: tuple[str, ...] = ()) -> None:
@@ -155,10 +181,18 @@ def known_components(settings: Settings, wanted: tuple[str, ...]) -> list[str]:
 
 
 def reset(settings: Settings, console: Console) -> None:
-    """Stop the stack and delete its data, logs and passwords."""
+    """Stop the stack and delete its data, logs and passwords.
+
+    Raises:
+        UsageError: the folder is not one of a stack.
+        CrmError: something could not be deleted.
+    """
+    if not settings.credentials_file.exists():
+        raise UsageError(f"{settings.stack_dir} is not a stack: it has no {settings.credentials_file.name}")
     down(settings, console)
     for name in ("conf", "data", "ledger", "logs", "run", "timings"):  # ours by name: whatever else stands there stays
-        shutil.rmtree(settings.stack_dir / name, ignore_errors=True)
+        if (settings.stack_dir / name).exists():
+            shutil.rmtree(settings.stack_dir / name)
     settings.credentials_file.unlink(missing_ok=True)
     with suppress(OSError):
         settings.stack_dir.rmdir()

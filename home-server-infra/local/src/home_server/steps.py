@@ -37,27 +37,29 @@ def run_steps(steps: Sequence[Step], console: Console, watch: Callable[[], None]
     names = {step.name for step in steps}
     waiting = list(steps)
     seconds: dict[str, float] = {}
-    cancelled.clear()
     running: dict[Future[tuple[float, str | None]], Step] = {}
-    with _Board(console) as board, ThreadPoolExecutor(max_workers=16) as pool:
-        try:
-            while waiting or running:
-                for step in [s for s in waiting if all(n in seconds or n not in names for n in s.needs)]:
-                    waiting.remove(step)
-                    board.started(step.name)
-                    running[pool.submit(_timed, step)] = step
-                done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
-                if not done:
-                    watch()
-                for future in done:
-                    step = running.pop(future)
-                    seconds[step.name], word = future.result()
-                    board.finished(step.name, seconds[step.name], word)
-        except BaseException:
-            cancelled.set()
-            _end_commands()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    try:
+        with _Board(console) as board, ThreadPoolExecutor(max_workers=16) as pool:
+            try:
+                while waiting or running:
+                    for step in [s for s in waiting if all(n in seconds or n not in names for n in s.needs)]:
+                        waiting.remove(step)
+                        board.started(step.name)
+                        running[pool.submit(_timed, step)] = step
+                    done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+                    if not done:
+                        watch()
+                    for future in done:
+                        step = running.pop(future)
+                        seconds[step.name], word = future.result()
+                        board.finished(step.name, seconds[step.name], word)
+            except BaseException:
+                cancelled.set()
+                _end_commands()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    finally:
+        cancelled.clear()  # every step has ended by now
     return seconds
 
 
@@ -115,6 +117,8 @@ def run_command(command: Sequence[str], log: Path, env: dict[str, str], what: st
     Raises:
         CrmError: it failed; the message holds its last lines and names the log.
     """
+    if cancelled.is_set():
+        raise CrmError(f"{what}: given up")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, cwd=cwd)

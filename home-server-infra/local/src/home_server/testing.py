@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import socket
@@ -14,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from data_platform_core.errors import CrmError
-from data_platform_core.settings import Settings
+from data_platform_core.settings import USUAL_PORTS, Settings
 from home_server import stack
 from home_server.places import ROOT, env_bin
 
@@ -69,31 +70,43 @@ def _own_stack(settings: Settings, console: Console) -> Iterator[dict[str, str]]
         "CRM_WORLD_EVENTS_PER_DAY": "3000",
         "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
     }
-    try:
-        yield environment
-    finally:
-        _reset(settings, folder, environment, console)
+    with (folder / "tests.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield environment
+        finally:
+            _reset(settings, folder, environment, console)
 
 
 def _reset(settings: Settings, folder: Path, environment: dict[str, str], console: Console) -> None:
-    command = [str(settings.home / "bin" / "crm"), "reset", "--yes"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        console.print(f"[red]the tests' stack in {folder} could not be removed:[/red] {done.stderr}")
+    if (folder / "credentials.env").exists():
+        command = [str(settings.home / "bin" / "crm"), "reset", "--yes"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            console.print(f"[red]the tests' stack in {folder} could not be removed:[/red] {done.stderr}")
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def _clear_left_over_stacks(settings: Settings, console: Console) -> None:
     """Stop and remove what an earlier run left that was itself killed."""
     for folder in settings.home.glob("test-*"):
-        _reset(settings, folder, os.environ | {"CRM_HOME": str(settings.home), "CRM_STACK": str(folder)}, console)
+        if not _is_held(folder / "tests.lock"):
+            _reset(settings, folder, os.environ | {"CRM_HOME": str(settings.home), "CRM_STACK": str(folder)}, console)
+
+
+def _is_held(lock: Path) -> bool:
+    try:
+        with lock.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    return False
 
 
 def _free_offset() -> int:
     """A port offset at which no port of a stack is taken."""
-    usual = (9092, 9093, 9000, 9001, 5432, 8080, 8793, 8794, 4040)
     for offset in range(20_000, 22_000, 100):
-        if all(_is_free(port + offset) for port in usual):
+        if all(_is_free(port + offset) for port in USUAL_PORTS.values()):
             return offset
     raise CrmError("no free ports for the tests' stack between 24040 and 31093: end what holds them")
 

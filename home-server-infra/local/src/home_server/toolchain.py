@@ -6,6 +6,7 @@ was broken off is, and a changed lock is installed anew.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -171,12 +172,14 @@ def _once(settings: Settings, name: str, inputs: list[Path], make: Callable[[], 
     words = str(settings.home).encode() + b"".join(path.read_bytes() for path in inputs)
     fingerprint = hashlib.sha256(words).hexdigest()
     stamp = settings.home / "stamps" / name
-    if stamp.exists() and stamp.read_text() == fingerprint:
-        return "there"
-    stamp.unlink(missing_ok=True)
-    make()
     stamp.parent.mkdir(parents=True, exist_ok=True)
-    stamp.write_text(fingerprint)
+    with stamp.with_name(f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another `crm` may be making it: then it is there afterwards
+        if stamp.exists() and stamp.read_text() == fingerprint:
+            return "there"
+        stamp.unlink(missing_ok=True)
+        make()
+        stamp.write_text(fingerprint)
     return None
 
 

@@ -48,11 +48,12 @@ def publish(settings: Settings, run_id: str, entities: Iterable[str]) -> list[Pu
 
     Raises:
         ComponentFailed: the lake or the warehouse is out of reach, or went away in the middle.
-        CrmError: a silver table is missing or was replaced by another one.
+        CrmError: a silver table that was published before is gone, or was replaced by another one.
     """
     try:
         with connect(settings) as connection:
-            return [_publish_entity(connection, settings, run_id, entity) for entity in entities]
+            done = (_publish_entity(connection, settings, run_id, entity) for entity in entities)
+            return [published for published in done if published is not None]
     except psycopg.Error as error:
         raise ComponentFailed(
             f"the warehouse stopped the publish: {str(error).strip()}; nothing of the entity at hand was written, "
@@ -60,14 +61,22 @@ def publish(settings: Settings, run_id: str, entities: Iterable[str]) -> list[Pu
         ) from None
 
 
-def _publish_entity(connection: psycopg.Connection, settings: Settings, run_id: str, entity: str) -> Published:
+def _publish_entity(connection: psycopg.Connection, settings: Settings, run_id: str, entity: str) -> Published | None:
     table = open_table(settings, "silver", entity)
     if table is None:
-        raise CrmError(f"there is no silver table of {entity}: start the stream with `crm up stream`")
+        _check_never_published(connection, entity)
+        return None  # a stack so young that the stream has not created the table
     window = fix_window(connection, table, run_id, entity)
     changes = changes_of(table, window, CONTRACTS[entity])
     written = apply(connection, run_id, window, changes)
     return Published(window, len(changes), written)
+
+
+def _check_never_published(connection: psycopg.Connection, entity: str) -> None:
+    if connection.execute("select 1 from ops.publish_marks where entity = %s", (entity,)).fetchone():
+        raise CrmError(
+            f"the silver table of {entity} was published before and is gone: restore it, or begin anew with `crm reset`"
+        )
 
 
 def fix_window(connection: psycopg.Connection, table: DeltaTable, run_id: str, entity: str) -> Window:
