@@ -34,12 +34,16 @@ def alive(processes):
     return process
 
 
+def is_gone(process):
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
 def test_a_started_component_is_found_and_stopped(processes):
     processes.start(component())
     process = alive(processes)
     assert process is not None
     assert processes.stop("thing")
-    assert not process.is_running()
+    assert is_gone(process)
     assert processes.find("thing") is None
     assert not processes.has_died("thing")
 
@@ -72,7 +76,7 @@ def test_children_are_stopped_with_their_parent(processes, tmp_path):
         time.sleep(0.02)
     assert psutil.pid_exists(int(text))
     processes.stop("thing")
-    assert not psutil.pid_exists(int(text)) or psutil.Process(int(text)).status() == psutil.STATUS_ZOMBIE
+    assert not psutil.pid_exists(int(text)) or is_gone(psutil.Process(int(text)))
 
 
 def test_a_killed_starter_leaves_nothing_that_cannot_be_found(processes, tmp_path):
@@ -86,7 +90,7 @@ def test_a_killed_starter_leaves_nothing_that_cannot_be_found(processes, tmp_pat
     process = alive(processes)
     assert process is not None, "the component of the killed starter was not found"
     assert processes.stop("thing")
-    assert not process.is_running()
+    assert is_gone(process)
 
 
 def test_a_component_that_dies_while_starting_is_told_with_its_last_words(processes):
@@ -145,4 +149,4 @@ def test_what_a_killed_leader_left_behind_is_found_and_ended(processes, tmp_path
         processes.forget_dead(["thing"])
     else:
         processes.start(component())
-    assert not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE
+    assert is_gone(orphan)

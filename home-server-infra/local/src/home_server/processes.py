@@ -105,9 +105,8 @@ class Processes:
             return self._sweep(name)
         family = self._family(process)
         process.send_signal(stop_signal)
-        _, left = psutil.wait_procs([process], timeout=within_seconds)
-        _, left = psutil.wait_procs([*left, *family], timeout=3.0)
-        _kill(left)
+        left = _wait([process], within_seconds)
+        _kill(_wait([*left, *family], 3.0))
         self._pid_file(name).unlink(missing_ok=True)
         return True
 
@@ -192,7 +191,22 @@ def _kill(processes: list[psutil.Process]) -> None:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(processes, timeout=10.0)
+    _wait(processes, 10.0)
+
+
+def _wait(processes: list[psutil.Process], within_seconds: float) -> list[psutil.Process]:
+    """Wait until processes have ended; returns those that have not. A zombie has: its parent may never look."""
+    deadline = time.monotonic() + within_seconds
+    while (left := [process for process in processes if _lives(process)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return left
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _holder(port: int) -> str:
