@@ -194,7 +194,8 @@ def test_a_killed_generator_sends_again_what_it_had_begun(crm, settings):
 
     def is_caught_between_begun_and_sent():
         program.suspend()
-        if Ledger(settings.ledger_file).unfinished_units():
+        # events are the first to be known as sent: with them unfinished, nothing of the second is
+        if any(unit.entity == "events" for unit in Ledger(settings.ledger_file).unfinished_units()):
             return True
         program.resume()
         return False
@@ -223,6 +224,7 @@ def test_a_component_that_died_is_named_and_started_again(crm, settings):
 
 
 def test_a_triggered_run_brings_exact_sums_into_the_marts(settings):
+    wait_for(lambda: landed(settings), what="what was sent to land")
     airflow = AirflowApi(settings)
     run = airflow.trigger(DAG, {"full_refresh": False})
     assert airflow.wait_for_run(DAG, run) == "success", [(t["task_id"], t["state"]) for t in airflow.tasks(DAG, run)]
