@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 
 
+app.callback()(lambda: None)  # one command alone must keep its name
 _FORESEEABLE = {
     errno.ENOSPC: "the disk is full: free some space, then run the same command again",
     errno.EACCES: "run `crm` as the user who installed it",
@@ -35,8 +36,10 @@ _FORESEEABLE = {
 
 def main() -> None:
     """Run the command line; a foreseeable mistake ends with one sentence and no stack trace."""
-    for point in sorted(entry_points(group="crm.commands"), key=lambda point: point.name):
-        point.load()(app)
+    parts = sorted(entry_points(group="crm.commands"), key=lambda point: point.name)
+    # a part that is named as the command is all that has to be imported
+    for part in [part for part in parts if sys.argv[1:2] == [part.name]] or parts:
+        part.load()(app)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what a command began is cleaned up
     try:
         app()
