@@ -39,6 +39,7 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._known_sent: dict[str, Digest] | None = None  # while this process holds the ledger
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -54,7 +55,11 @@ class Ledger:
             except OSError:
                 raise UsageError(f"another generator is writing to {self._path}; wait for it or stop it") from None
             self._mend_last_line()
-            yield
+            self._known_sent = self.sent_units()
+            try:
+                yield
+            finally:
+                self._known_sent = None
 
     def begin(self, unit: Unit) -> None:
         """Write down a unit before its first record is sent."""
@@ -63,9 +68,13 @@ class Ledger:
     def sent(self, unit: Unit, digest: Digest) -> None:
         """Write down a unit after the broker has acknowledged all its records."""
         self._append({"state": "sent", "id": unit.id, "entity": unit.entity, **_digest_words(digest)})
+        if self._known_sent is not None:
+            self._known_sent[unit.id] = digest
 
     def sent_units(self) -> dict[str, Digest]:
         """Digest of every unit sent, by its id."""
+        if self._known_sent is not None:  # a live run asks every second: the file is not read each time
+            return self._known_sent
         return {line["id"]: _digest_of(line) for line in self._lines() if line["state"] == "sent"}
 
     def unfinished_units(self) -> list[Unit]:
