@@ -139,12 +139,16 @@ def connect(settings: Settings, role: str = "crm_publisher") -> psycopg.Connecti
 
 def warehouse_dsn(settings: Settings, role: str) -> str:
     """The DSN of the warehouse for a role, without its password."""
+    host, port = warehouse_address(settings)
+    return f"postgresql://{role}@{host}:{port}/warehouse"
+
+
+def warehouse_address(settings: Settings) -> tuple[str, int]:
+    """Host and port of the PostgreSQL server."""
     if settings.postgres_dsn:
         parts = psycopg.conninfo.conninfo_to_dict(settings.postgres_dsn)
-        host, port = parts.get("host", "127.0.0.1"), parts.get("port", 5432)
-    else:
-        host, port = "127.0.0.1", settings.port("postgres")
-    return f"postgresql://{role}@{host}:{port}/warehouse"
+        return str(parts.get("host", "127.0.0.1")), int(parts.get("port") or 5432)
+    return "127.0.0.1", settings.port("postgres")
 
 
 def published_digest(connection: psycopg.Connection, entity: str) -> Digest:

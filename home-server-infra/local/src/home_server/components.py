@@ -60,7 +60,7 @@ def _kafka(settings: Settings) -> Component:
         if not (data / "meta.properties").exists():
             cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
             tool = [*command, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)]
-            run_command(tool, log_file(settings, "kafka"), env, "formatting Kafka's storage")
+            run_command(tool, log_file(settings.stack_dir, "kafka"), env, "formatting Kafka's storage")
 
     return Component(
         name="kafka",
@@ -168,7 +168,9 @@ def _postgres(settings: Settings) -> Component:
         password = settings.stack_dir / "conf" / "postgres.password"
         write_private(password, settings.secret("postgres_admin_password"))
         half = data.with_name("postgres.half")
-        run_command(["rm", "-rf", str(half)], log_file(settings, "postgres"), env, "clearing a half-made database")
+        run_command(
+            ["rm", "-rf", str(half)], log_file(settings.stack_dir, "postgres"), env, "clearing a half-made database"
+        )
         initdb = [
             *_not_as_root(),
             postgres_bin(settings, "initdb"),
@@ -182,7 +184,7 @@ def _postgres(settings: Settings) -> Component:
             "--auth=scram-sha-256",
             f"--pwfile={password}",
         ]
-        run_command(initdb, log_file(settings, "postgres"), env, "creating the database cluster")
+        run_command(initdb, log_file(settings.stack_dir, "postgres"), env, "creating the database cluster")
         half.rename(data)
         password.unlink()
 
@@ -309,7 +311,7 @@ def migrate_airflow(settings: Settings) -> str | None:
         return "there"
     run_command(
         [env_bin(settings, "airflow", "airflow"), "db", "migrate"],
-        log_file(settings, "airflow-migrate"),
+        log_file(settings.stack_dir, "airflow-migrate"),
         process_environment(settings),
         "migrating Airflow's database",
     )

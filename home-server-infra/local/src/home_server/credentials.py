@@ -27,16 +27,13 @@ def ensure_credentials(file: Path, given: Mapping[str, str], port_offset: int) -
     """
     if file.exists():
         return False
-    file.parent.mkdir(parents=True, exist_ok=True)
     made = {name: secrets.token_urlsafe(18) for name in _NAMES}
     made["airflow_fernet_key"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
     lines = [f"CRM_{name.upper()}={given.get(name, value)}" for name, value in made.items()]
+    lines.insert(0, "# The passwords of this stack, valid on this machine's loopback only.")
+    lines += ["# The ports it was first started on; the environment wins.", f"CRM_PORT_OFFSET={port_offset}"]
     half = file.with_suffix(".half")
-    half.unlink(missing_ok=True)
-    with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
-        opened.write("# The passwords of this stack, valid on this machine's loopback only.\n")
-        opened.write("\n".join(lines) + "\n")
-        opened.write(f"# The ports it was first started on; the environment wins.\nCRM_PORT_OFFSET={port_offset}\n")
+    write_private(half, "\n".join(lines) + "\n")
     half.replace(file)
     return True
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 
+from data_platform_core.ledger.stores import warehouse_address
 from data_platform_core.settings import Settings
 from home_server.places import ROOT, data_dir
 from home_server.toolchain import java_home, spark_home
@@ -85,14 +85,6 @@ def process_environment(settings: Settings) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("CRM_", "AIRFLOW_", "PYTHON"))}
     path = f"{settings.home / 'bin'}:{os.environ.get('PATH', '')}"
     return kept | settings_environment(settings) | tool_environment(settings) | {"PATH": path}
-
-
-def warehouse_address(settings: Settings) -> tuple[str, int]:
-    """Host and port of the PostgreSQL server."""
-    if settings.postgres_dsn:
-        parts = conninfo_to_dict(settings.postgres_dsn)
-        return str(parts.get("host", "127.0.0.1")), int(parts.get("port") or 5432)
-    return "127.0.0.1", settings.port("postgres")
 
 
 def admin_dsn(settings: Settings) -> str:

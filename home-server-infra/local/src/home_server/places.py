@@ -21,9 +21,9 @@ def jars(settings: Settings, component: str) -> Path:
     return settings.home / "jars" / component
 
 
-def log_file(settings: Settings, name: str) -> Path:
-    """The log of a component of a stack."""
-    return settings.stack_dir / "logs" / f"{name}.log"
+def log_file(stack: Path, name: str) -> Path:
+    """The log of a component of the stack in a folder."""
+    return stack / "logs" / f"{name}.log"
 
 
 def data_dir(settings: Settings, name: str) -> Path:

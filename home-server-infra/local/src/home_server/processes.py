@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 
 from data_platform_core.errors import ComponentFailed
+from home_server.places import log_file
 from home_server.steps import cancelled, tail_of
 
 _CLOCK_SLACK_SECONDS = 5.0
@@ -46,7 +47,7 @@ class Processes:
 
     def log(self, name: str) -> Path:
         """The log of a component."""
-        return self._stack / "logs" / f"{name}.log"
+        return log_file(self._stack, name)
 
     def find(self, name: str) -> psutil.Process | None:
         """The component's process, if it lives."""

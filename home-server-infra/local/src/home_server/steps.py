@@ -111,7 +111,7 @@ def tracked(process: subprocess.Popen[Any]) -> Iterator[None]:
             _commands.discard(process)
 
 
-def run_command(command: Sequence[str], log: Path, env: dict[str, str], what: str, cwd: Path | None = None) -> None:
+def run_command(command: Sequence[str], log: Path, env: dict[str, str], what: str) -> None:
     """Run a command of a step, its output into a log.
 
     Raises:
@@ -121,7 +121,7 @@ def run_command(command: Sequence[str], log: Path, env: dict[str, str], what: st
         raise CrmError(f"{what}: given up")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, cwd=cwd)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env)
         with tracked(process):
             code = process.wait()
     if code:
