@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import shutil
 import uuid
 from pathlib import Path
 from string import Template
@@ -168,9 +169,7 @@ def _postgres(settings: Settings) -> Component:
         password = settings.stack_dir / "conf" / "postgres.password"
         write_private(password, settings.secret("postgres_admin_password"))
         half = data.with_name("postgres.half")
-        run_command(
-            ["rm", "-rf", str(half)], log_file(settings.stack_dir, "postgres"), env, "clearing a half-made database"
-        )
+        shutil.rmtree(half, ignore_errors=True)  # of a start that was broken off
         initdb = [
             *_not_as_root(),
             postgres_bin(settings, "initdb"),
