@@ -3,7 +3,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 CRM = $$(python3 home-server-infra/local/bootstrap.py)
 
-.PHONY: help demo up down reset status logs audit test test-fast lint bench
+.PHONY: help demo up down reset status logs audit test test-fast test-infra drill-infra lint bench
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
 demo: ## the main job, set-up included: two days of history, a minute live, through to the marts
@@ -24,6 +24,10 @@ test: ## all tests, on a stack of their own
 	@crm=$(CRM) && "$$crm" test
 test-fast: ## tests that need no stack
 	@crm=$(CRM) && "$$crm" test --fast
+test-infra: ## tests of the playbooks on test hosts (root)
+	@crm=$(CRM) && "$$crm" test-infra
+drill-infra: ## the playbooks' longer tests: ZooKeeper, migration, upgrade, restore (root)
+	@crm=$(CRM) && "$$crm" drill-infra
 lint: ## formatters, linters, types, derived files
 	@crm=$(CRM) && "$$crm" lint
 bench: ## benchmarks; make bench B=startup for one

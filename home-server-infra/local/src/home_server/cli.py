@@ -19,7 +19,8 @@ from home_server.demo import demo as run_demo
 from home_server.environment import settings_environment, tool_environment
 from home_server.linting import run_lint
 from home_server.processes import Processes
-from home_server.testing import run_tests
+from home_server.testbed.command import run_testbed
+from home_server.testing import run_infra_tests, run_tests
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 """Where nobody looks through a terminal, tables need not be squeezed into 80 columns."""
@@ -116,6 +117,27 @@ def test(
     run_tests(load_settings(), console, fast, tuple(arguments or ()))
 
 
+def test_infra(
+    arguments: Annotated[list[str] | None, typer.Argument(help="For pytest, after --.", show_default=False)] = None,
+) -> None:
+    """Tests of the playbooks, on test hosts; needs root."""
+    run_infra_tests(load_settings(), console, False, tuple(arguments or ()))
+
+
+def drill_infra(
+    arguments: Annotated[list[str] | None, typer.Argument(help="For pytest, after --.", show_default=False)] = None,
+) -> None:
+    """The playbooks' longer tests: ZooKeeper, migration, upgrades, restores; needs root."""
+    run_infra_tests(load_settings(), console, True, tuple(arguments or ()))
+
+
+def testbed(
+    command: Annotated[list[str] | None, typer.Argument(help="What to run in it, after --; a shell without.")] = None,
+) -> None:
+    """A network of test hosts to try the playbooks on: as root, gone when the command ends."""
+    raise typer.Exit(run_testbed(load_settings(), console, tuple(command or ())))
+
+
 def lint() -> None:
     """Formatters, linters, types and derived files. Exit code 1 where one has something to say."""
     run_lint(load_settings(), console)
@@ -133,5 +155,8 @@ def register(app: typer.Typer) -> None:
         app.command(rich_help_panel="Stack")(command)
     app.command(rich_help_panel="Platform")(env)
     app.command(rich_help_panel="Development")(test)
+    app.command(rich_help_panel="Development")(test_infra)
+    app.command(rich_help_panel="Development")(drill_infra)
+    app.command(rich_help_panel="Development")(testbed)
     app.command(rich_help_panel="Development")(lint)
     app.command(rich_help_panel="Development")(bench)

@@ -18,6 +18,9 @@ from data_platform_core.errors import CrmError
 from data_platform_core.settings import USUAL_PORTS, Settings
 from home_server import stack
 from home_server.places import ROOT, env_bin
+from home_server.steps import run_steps
+from home_server.testbed.base import base_steps, why_not
+from home_server.testbed.bed import run_in_bed
 
 _UNIT_TESTS = {
     "platform": ("data-platform-core/tests", "data-generator/tests", "home-server-infra/local/tests"),
@@ -47,6 +50,25 @@ def run_tests(settings: Settings, console: Console, fast: bool, arguments: tuple
                 failed.append(", ".join(folders))
     if failed:
         raise TestsFailed(f"tests failed in {'; '.join(failed)}")
+
+
+def run_infra_tests(settings: Settings, console: Console, drill: bool, arguments: tuple[str, ...]) -> None:
+    """Run the tests of the playbooks on a test bed; skipped, with the reason, where there can be none.
+
+    Raises:
+        TestsFailed: at least one failed.
+    """
+    stack.set_up(settings, console)
+    reason = why_not()
+    if reason:
+        console.print(f"[yellow]skipped:[/yellow] tests of ansible: {reason}")
+        return
+    run_steps(base_steps(settings), console)
+    chosen = ("-m", "drill") if drill else ()
+    folders = () if any(word.startswith("ansible/") for word in arguments) else ("ansible/tests",)
+    command = [env_bin(settings, "platform", "python"), "-m", "pytest", *folders, *chosen, *arguments]
+    if run_in_bed(settings, command, os.environ | {"CRM_HOME": str(settings.home)}):
+        raise TestsFailed("tests failed in ansible/tests")
 
 
 def _pytest(

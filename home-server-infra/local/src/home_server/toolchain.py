@@ -100,7 +100,7 @@ def _environment(settings: Settings, name: str) -> str | None:
             )
         _write_commands(settings, name)
 
-    return _once(settings, name, [lock, *(folder / "pyproject.toml" for folder in folders)], install)
+    return made_once(settings, name, [lock, *(folder / "pyproject.toml" for folder in folders)], install)
 
 
 def _java(settings: Settings) -> str | None:
@@ -114,29 +114,33 @@ def _postgres(settings: Settings) -> str | None:
 
 def _jars(settings: Settings) -> str | None:
     ivy = ROOT / "home-server-infra" / "local" / "ivy.xml"
-    target = settings.home / "jars"
+    return made_once(settings, "jars", [ivy], lambda: retrieve_jars(settings, ivy, settings.home / "jars", "jars"))
 
-    def retrieve() -> None:
-        shutil.rmtree(target, ignore_errors=True)
-        resolver = next((spark_home(settings) / "jars").glob("ivy-*.jar"))
-        command = [
-            str(java(settings)),
-            *_trust(),
-            "-jar",
-            str(resolver),
-            "-ivy",
-            str(ivy),
-            "-cache",
-            str(settings.home / "cache" / "ivy"),
-            "-retrieve",
-            f"{target}/[conf]/[artifact]-[revision].[ext]",
-            "-types",
-            "jar",
-            "bundle",
-        ]
-        run_command(command, _log(settings, "jars"), dict(os.environ), "getting the jars")
 
-    return _once(settings, "jars", [ivy], retrieve)
+def retrieve_jars(settings: Settings, ivy: Path, target: Path, log: str) -> None:
+    """Get the jars that an Ivy file names, one folder a configuration.
+
+    Raises:
+        CrmError: one is not to be had; the message names the log.
+    """
+    shutil.rmtree(target, ignore_errors=True)
+    resolver = next((spark_home(settings) / "jars").glob("ivy-*.jar"))
+    command = [
+        str(java(settings)),
+        *_trust(),
+        "-jar",
+        str(resolver),
+        "-ivy",
+        str(ivy),
+        "-cache",
+        str(settings.home / "cache" / "ivy"),
+        "-retrieve",
+        f"{target}/[conf]/[artifact]-[revision].[ext]",
+        "-types",
+        "jar",
+        "bundle",
+    ]
+    run_command(command, log_of(settings, log), dict(os.environ), "getting the jars")
 
 
 def _minio(settings: Settings) -> str | None:
@@ -158,17 +162,18 @@ def _minio(settings: Settings) -> str | None:
             "CGO_ENABLED": "0",
         }
         command = [str(go), "install", f"github.com/minio/minio@{MINIO_VERSION}"]
-        run_command(command, _log(settings, "minio"), env, "building MinIO")
+        run_command(command, log_of(settings, "minio"), env, "building MinIO")
         shutil.rmtree(cache / "gopath", ignore_errors=True)  # 2 GB that only the build needs
         shutil.rmtree(cache / "go-build", ignore_errors=True)
 
-    return _once(settings, f"minio-{MINIO_VERSION}", [], build)
+    return made_once(settings, f"minio-{MINIO_VERSION}", [], build)
 
 
 # --- how a piece is made once -----------------------------------------------------------------
 
 
-def _once(settings: Settings, name: str, inputs: list[Path], make: Callable[[], None]) -> str | None:
+def made_once(settings: Settings, name: str, inputs: list[Path], make: Callable[[], None]) -> str | None:
+    """Make a piece unless it was made from the same inputs before; returns a word on it."""
     words = str(settings.home).encode() + b"".join(path.read_bytes() for path in inputs)
     fingerprint = hashlib.sha256(words).hexdigest()
     stamp = settings.home / "stamps" / name
@@ -186,7 +191,7 @@ def _once(settings: Settings, name: str, inputs: list[Path], make: Callable[[], 
 def _uv(settings: Settings, name: str, *arguments: str) -> None:
     env = os.environ | {"UV_CACHE_DIR": str(settings.home / "cache" / "uv")}
     command = [env_bin(settings, "uv", "uv"), *arguments]
-    run_command(command, _log(settings, name), env, f"installing the environment {name}")
+    run_command(command, log_of(settings, name), env, f"installing the environment {name}")
 
 
 def _write_commands(settings: Settings, environment: str) -> None:
@@ -202,7 +207,8 @@ def write_platform_commands(settings: Settings) -> None:
     _write_commands(settings, "platform")
 
 
-def _log(settings: Settings, name: str) -> Path:
+def log_of(settings: Settings, name: str) -> Path:
+    """The log of a piece's set-up."""
     return settings.home / "logs" / f"setup-{name}.log"
 
 

@@ -1,0 +1,93 @@
+"""A test bed for the playbooks: real systemd hosts, reached over ssh. Run by `make test-infra` or `make drill-infra`."""
+
+import os
+import re
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from data_platform_core.settings import load_settings
+from home_server.testbed.bed import Host, laid_bed
+from home_server.testbed.command import EXAMPLE_HOSTS
+
+ANSIBLE = Path(__file__).parents[1]
+
+
+def pytest_collection_modifyitems(config, items):
+    """Without `-m drill`, a drill is left out: it takes longer than `make test` may."""
+    if not config.getoption("markexpr"):
+        left_out = [item for item in items if item.get_closest_marker("drill")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(scope="session")
+def bed():
+    if "CRM_BED" not in os.environ:
+        pytest.skip("needs a test bed: run it by `make test-infra` as root")
+    with laid_bed(load_settings()) as bed:
+        yield bed
+
+
+@pytest.fixture(scope="session")
+def hosts(bed):
+    """Starts hosts of the example inventory by name; those that run already are left as they are."""
+
+    def start(*names):
+        for name in names:
+            if name not in bed.hosts:
+                bed.lay(Host(name, EXAMPLE_HOSTS[name]))
+            bed.start(name)
+
+    return start
+
+
+@dataclass(frozen=True)
+class Played:
+    """What a playbook said and did."""
+
+    output: str
+    recap: dict
+
+    @property
+    def changed(self):
+        return sum(counts["changed"] for counts in self.recap.values())
+
+
+@pytest.fixture(scope="session")
+def playbook(bed):
+    """Runs a playbook as a user does, against the example inventory."""
+
+    def play(*arguments, fails=False, env=None, timeout=600):
+        environment = os.environ | bed.environment() | (env or {})
+        command = [str(load_settings().home / "bin" / "ansible-playbook"), *arguments]
+        done = subprocess.run(
+            command,
+            cwd=ANSIBLE,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+        )
+        output = done.stdout + done.stderr
+        assert (done.returncode != 0) == fails, f"{' '.join(map(str, arguments))}\n{output}"
+        lines = re.findall(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", output, re.M)
+        names = ("ok", "changed", "unreachable", "failed")
+        recap = {host: dict(zip(names, map(int, counts), strict=True)) for host, *counts in lines}
+        assert recap or fails, output
+        return Played(output, recap)
+
+    return play
+
+
+def wait_for(condition, within_seconds=60.0, what="the condition"):
+    """Wait until a condition is true, with a limit."""
+    deadline = time.monotonic() + within_seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"{what} has not come true after {within_seconds:.0f} s"
+        time.sleep(0.2)
+    return value
