@@ -259,7 +259,7 @@ class Bed:
 
     def _secrets(self) -> dict[str, str]:
         """Every secret that the example inventory names, with a value of this bed's own."""
-        example = (_EXAMPLE / "group_vars" / "all" / "vault.example.yml").read_text()
+        example = (ROOT / "ansible" / "vault.example.yml").read_text()
         names = [line.split(":")[0] for line in example.splitlines() if line.startswith("vault_")]
         file = self.folder / "secrets.json"
         if not file.exists():
