@@ -257,6 +257,15 @@ class Bed:
             "ANSIBLE_HOME": str(self.folder / "ansible"),
         }
 
+    def secret(self, name: str) -> str:
+        """A secret of the bed, by its name in the vault."""
+        return self._secrets()[name]
+
+    def change_secret(self, name: str) -> None:
+        """Give a secret another value, as somebody does who rotates it."""
+        values = self._secrets() | {name: secrets.token_urlsafe(18)}
+        (self.folder / "secrets.json").write_text(json.dumps(values))
+
     def _secrets(self) -> dict[str, str]:
         """Every secret that the example inventory names, with a value of this bed's own."""
         example = (ROOT / "ansible" / "vault.example.yml").read_text()

@@ -11,8 +11,6 @@ import hashlib
 import ipaddress
 import json
 import re
-import ssl
-import subprocess
 import threading
 import time
 import urllib.parse
@@ -21,13 +19,10 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 from data_platform_core.errors import CrmError
-from home_server.testbed.bed import GATEWAY, Bed, Host
+from home_server.testbed.bed import Bed, Host
 
 NODE = "pve"
 USER = "automation@pve"
@@ -43,10 +38,10 @@ _OPTION = re.compile(
     r"(agent|balloon|boot|cipassword|ciupgrade|ciuser|cores|cpu|description|memory|name|nameserver|onboot|ostype"
     r"|protection|scsihw|searchdomain|sockets|sshkeys|startup|tags|vga|(ipconfig|net|serial)\d+|(scsi|virtio|sata|ide)\d+)"
 )
-_Parameters = dict[str, str]
+Parameters = dict[str, str]
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """What the API answers at once instead of doing as it was asked."""
 
     def __init__(self, status: int, message: str, errors: dict[str, str] | None = None) -> None:
@@ -58,8 +53,8 @@ class _Interrupted(Exception):
     """The node went down while a task ran: nothing is tidied up."""
 
 
-def _wrong(**errors: str) -> _Refused:
-    return _Refused(400, "Parameter verification failed.", errors)
+def _wrong(**errors: str) -> Refused:
+    return Refused(400, "Parameter verification failed.", errors)
 
 
 @dataclass
@@ -116,12 +111,11 @@ class _Task:
         return about | {"status": "stopped", "exitstatus": self.exit_status}
 
 
-class ProxmoxStandIn:
-    """One node, served over HTTPS until it is closed. Tests ask and disturb it by its attributes."""
+class ProxmoxApi:
+    """One node and what its API answers. Tests look at it and disturb it by its attributes."""
 
-    def __init__(self, bed: Bed, folder: Path, address: str = GATEWAY, port: int = 8006) -> None:
-        self._bed, self._folder = bed, folder
-        self.address, self.port = address, port
+    def __init__(self, bed: Bed) -> None:
+        self._bed = bed
         self.token_secret = str(uuid.uuid4())
         self.vms: dict[int, Vm] = {}
         self.storages = {
@@ -134,26 +128,6 @@ class ProxmoxStandIn:
         self._lock = threading.RLock()
         self._bed_lock = threading.Lock()  # the bed lays and removes hosts one after the other
         self._routes = _routes(self)
-        self._server = self._serve()
-
-    @property
-    def ca(self) -> Path:
-        """The certificate that signed the API's own, as /etc/pve/pve-root-ca.pem is."""
-        return self._folder / "pve-root-ca.pem"
-
-    def variables(self) -> dict[str, Any]:
-        """What a playbook needs to find the stand-in and to make machines there that the bed can reach."""
-        return {
-            "proxmox_api_host": self.address,
-            "proxmox_api_port": self.port,
-            "proxmox_api_user": USER,
-            "proxmox_api_token_id": TOKEN_ID,
-            "proxmox_api_token_secret": self.token_secret,
-            "proxmox_api_ca": str(self.ca),
-            "proxmox_vm_node": NODE,
-            "proxmox_vm_storage": "local-zfs",
-            "proxmox_vm_ssh_keys": [self._bed.public_key],
-        }
 
     def add_vm(self, vmid: int, **config: Any) -> Vm:
         """Put a VM there that somebody else has made."""
@@ -170,14 +144,12 @@ class ProxmoxStandIn:
             return self._bed.hosts[vm.host].is_running
         return vm.is_on
 
-    def close(self) -> None:
-        """Stop answering, and remove the test hosts that were made."""
-        self._server.shutdown()
-        self._server.server_close()
+    def remove_hosts(self) -> None:
+        """Remove the test hosts that were made."""
         for vm in self.vms.values():
             self._remove_host(vm)
 
-    def answer(self, method: str, path: str, parameters: _Parameters, authorization: str) -> Any:
+    def answer(self, method: str, path: str, parameters: Parameters, authorization: str) -> Any:
         """What the API says to one request."""
         self._check_token(authorization)
         for route_method, pattern, act in self._routes:
@@ -185,78 +157,78 @@ class ProxmoxStandIn:
             if route_method == method and found:
                 with self._lock:
                     if found.groupdict().get("node", NODE) != NODE:
-                        raise _Refused(500, f"hostname lookup '{found['node']}' failed - failed to get address info")
+                        raise Refused(500, f"hostname lookup '{found['node']}' failed - failed to get address info")
                     words = {name: value for name, value in found.groupdict().items() if name != "node"}
                     return act(parameters, **words)
-        raise _Refused(501, f"Method '{method} {path}' not implemented")
+        raise Refused(501, f"Method '{method} {path}' not implemented")
 
     def _check_token(self, authorization: str) -> None:
         found = re.fullmatch(r"PVEAPIToken=(.+)!(.+)=(.*)", authorization)
         if not found:
-            raise _Refused(401, "No ticket")
+            raise Refused(401, "No ticket")
         user, token, secret = found.groups()
         if user != USER:
-            raise _Refused(401, f"no such user ('{user}')")
+            raise Refused(401, f"no such user ('{user}')")
         if token != TOKEN_ID:
-            raise _Refused(401, f"no such token '{token}' for user '{user}'")
+            raise Refused(401, f"no such token '{token}' for user '{user}'")
         if secret != self.token_secret:
-            raise _Refused(401, "invalid token value!")
+            raise Refused(401, "invalid token value!")
 
     # What is there
 
-    def version(self, _: _Parameters) -> Any:
+    def _get_version(self, _: Parameters) -> Any:
         return {"version": "8.4.14", "release": "8.4", "repoid": "b502d23c55afcba1"}
 
-    def nodes(self, _: _Parameters) -> Any:
+    def _get_nodes(self, _: Parameters) -> Any:
         return [{"node": NODE, "id": f"node/{NODE}", "type": "node", "status": "online", "level": "", "uptime": 3600}]
 
-    def nothing(self, _: _Parameters) -> Any:
+    def _get_nothing(self, _: Parameters) -> Any:
         return []
 
-    def resources(self, _: _Parameters) -> Any:
+    def _get_resources(self, _: Parameters) -> Any:
         return [{"id": f"qemu/{vm.vmid}", "type": "qemu", "node": NODE} | self._status(vm) for vm in self._sorted()]
 
-    def qemu(self, _: _Parameters) -> Any:
+    def _get_vms(self, _: Parameters) -> Any:
         return [self._status(vm) for vm in self._sorted()]
 
-    def config(self, parameters: _Parameters, vmid: str) -> Any:
+    def _get_config(self, parameters: Parameters, vmid: str) -> Any:
         vm = self._vm(vmid)
         pending = {} if parameters.get("current") == "1" else vm.pending
         shown = vm.config | pending
         return shown | {"digest": hashlib.sha1(json.dumps(shown, sort_keys=True).encode()).hexdigest()}
 
-    def status(self, _: _Parameters, vmid: str) -> Any:
+    def _get_status(self, _: Parameters, vmid: str) -> Any:
         status = self._status(self._vm(vmid))
         return status | {"qmpstatus": status["status"], "ha": {"managed": 0}}
 
-    def snapshots(self, _: _Parameters, vmid: str) -> Any:
+    def _get_snapshots(self, _: Parameters, vmid: str) -> Any:
         self._vm(vmid)
         return [{"name": "current", "description": "You are here!", "running": 0}]
 
-    def content(self, _: _Parameters, storage: str) -> Any:
+    def _get_content(self, _: Parameters, storage: str) -> Any:
         return [
             {
                 "volid": volume,
                 "size": size,
                 "format": volume.rpartition(".")[2],
-                "content": volume.split(":")[1].split("/")[0],
+                "content": re.split("[:/]", volume)[1],
             }
             for volume, size in self._storage(storage).volumes.items()
         ]
 
-    def task_status(self, _: _Parameters, upid: str) -> Any:
+    def _get_task_status(self, _: Parameters, upid: str) -> Any:
         return self._task(upid).shown()
 
-    def task_log(self, _: _Parameters, upid: str) -> Any:
+    def _get_task_log(self, _: Parameters, upid: str) -> Any:
         return [{"n": number, "t": line} for number, line in enumerate(self._task(upid).log, 1)]
 
     # What changes something
 
-    def download(self, parameters: _Parameters, storage: str) -> Any:
+    def _post_download(self, parameters: Parameters, storage: str) -> Any:
         _allow(parameters, r"content|filename|url|checksum|checksum-algorithm|verify-certificates")
         content, name = parameters["content"], parameters["filename"]
         if content not in self._storage(storage).content:
-            raise _Refused(500, f"storage '{storage}' is not configured for content-type '{content}'")
+            raise Refused(500, f"storage '{storage}' is not configured for content-type '{content}'")
         if content == "import" and not re.fullmatch(r"[\w.-]+\.(ova|qcow2|raw|vmdk)", name):
             raise _wrong(filename="wrong file extension")
 
@@ -272,11 +244,11 @@ class ProxmoxStandIn:
 
         return self._run("download", name, work)
 
-    def create(self, parameters: _Parameters) -> Any:
+    def _post_vm(self, parameters: Parameters) -> Any:
         vmid = int(parameters.pop("vmid"))
         self._check_options(parameters, {})
         if vmid in self.vms:
-            raise _Refused(500, f"unable to create VM {vmid} - VM {vmid} already exists on node '{NODE}'")
+            raise Refused(500, f"unable to create VM {vmid} - VM {vmid} already exists on node '{NODE}'")
 
         def work(_: _Task) -> None:
             vm = Vm(vmid, {})
@@ -285,20 +257,20 @@ class ProxmoxStandIn:
 
         return self._run("qmcreate", str(vmid), work)
 
-    def configure(self, parameters: _Parameters, vmid: str) -> Any:
+    def _put_config(self, parameters: Parameters, vmid: str) -> Any:
         vm = self._unlocked(vmid)
         self._check_options(parameters, vm.config)
         self._apply(vm, parameters)
 
-    def configure_later(self, parameters: _Parameters, vmid: str) -> Any:
+    def _post_config(self, parameters: Parameters, vmid: str) -> Any:
         vm = self._unlocked(vmid)
         self._check_options(parameters, vm.config)
         return self._run("qmconfig", vmid, lambda _: self._apply(vm, parameters))
 
-    def template(self, _: _Parameters, vmid: str) -> Any:
+    def _post_template(self, _: Parameters, vmid: str) -> Any:
         vm = self._unlocked(vmid)
         if self.is_running(vm):
-            raise _Refused(500, "you can't convert a running VM to a template")
+            raise Refused(500, "you can't convert a running VM to a template")
         vm.config["template"] = 1
 
         def work(_: _Task) -> None:
@@ -308,14 +280,14 @@ class ProxmoxStandIn:
 
         return self._run("qmtemplate", vmid, work)
 
-    def clone(self, parameters: _Parameters, vmid: str) -> Any:
+    def _post_clone(self, parameters: Parameters, vmid: str) -> Any:
         _allow(parameters, "newid|name|full|storage|target|format|pool|description")
         source, new = self._unlocked(vmid), int(parameters["newid"])
         storage = parameters.get("storage", "local-zfs")
         if "images" not in self._storage(storage).content:
             raise _wrong(storage=f"storage '{storage}' does not support vm images")
         if new in self.vms:
-            raise _Refused(500, f"unable to create VM {new}: config file already exists")
+            raise Refused(500, f"unable to create VM {new}: config file already exists")
         return self._run("qmclone", vmid, lambda task: self._clone(task, source, new, storage, parameters["name"]))
 
     def _clone(self, task: _Task, source: Vm, new: int, storage: str, name: str) -> None:
@@ -342,15 +314,15 @@ class ProxmoxStandIn:
             raise CrmError(f"clone failed: {error}") from error
         del vm.config["lock"]
 
-    def resize(self, parameters: _Parameters, vmid: str) -> Any:
+    def _put_resize(self, parameters: Parameters, vmid: str) -> Any:
         _allow(parameters, "disk|size|digest|skiplock")
         vm, disk = self._unlocked(vmid), parameters["disk"]
         if disk not in vm.config:
-            raise _Refused(500, f"disk '{disk}' does not exist")
+            raise Refused(500, f"disk '{disk}' does not exist")
         present, wanted = _size(vm.config[disk]), _bytes(parameters["size"].lstrip("+"))
         wanted += present if parameters["size"].startswith("+") else 0
         if wanted < present:
-            raise _Refused(500, "shrinking disks is not supported")
+            raise Refused(500, "shrinking disks is not supported")
 
         def work(_: _Task) -> None:
             volume = vm.config[disk].split(",")[0]
@@ -359,20 +331,20 @@ class ProxmoxStandIn:
 
         return self._run("resize", vmid, work)
 
-    def start(self, _: _Parameters, vmid: str) -> Any:
+    def _post_start(self, _: Parameters, vmid: str) -> Any:
         vm = self._unlocked(vmid)
         return self._run("qmstart", vmid, lambda _: self._start(vm))
 
-    def stop(self, parameters: _Parameters, vmid: str) -> Any:
+    def _post_shutdown(self, parameters: Parameters, vmid: str) -> Any:
         _allow(parameters, "timeout|forceStop|skiplock|keepActive")
         vm = self._unlocked(vmid)
         return self._run("qmshutdown", vmid, lambda _: self._stop(vm))
 
-    def reboot(self, parameters: _Parameters, vmid: str) -> Any:
+    def _post_reboot(self, parameters: Parameters, vmid: str) -> Any:
         _allow(parameters, "timeout")
         vm = self._unlocked(vmid)
         if not self.is_running(vm):
-            raise _Refused(500, f"VM {vmid} not running")
+            raise Refused(500, f"VM {vmid} not running")
 
         def work(_: _Task) -> None:
             self._stop(vm)
@@ -380,11 +352,11 @@ class ProxmoxStandIn:
 
         return self._run("qmreboot", vmid, work)
 
-    def destroy(self, parameters: _Parameters, vmid: str) -> Any:
+    def _delete_vm(self, parameters: Parameters, vmid: str) -> Any:
         _allow(parameters, "purge|destroy-unreferenced-disks|skiplock")
         vm = self._unlocked(vmid)
         if self.is_running(vm):
-            raise _Refused(500, f"VM {vmid} is running - destroy failed")
+            raise Refused(500, f"VM {vmid} is running - destroy failed")
 
         def work(_: _Task) -> None:
             self._remove_host(vm)
@@ -396,7 +368,7 @@ class ProxmoxStandIn:
     # Parts of these
 
     def _sorted(self) -> list[Vm]:
-        return [self.vms[vmid] for vmid in sorted(self.vms)]
+        return [vm for _, vm in sorted(self.vms.copy().items())]
 
     def _status(self, vm: Vm) -> dict[str, Any]:
         status = {
@@ -413,23 +385,23 @@ class ProxmoxStandIn:
 
     def _vm(self, vmid: str) -> Vm:
         if int(vmid) not in self.vms:
-            raise _Refused(500, f"Configuration file 'nodes/{NODE}/qemu-server/{vmid}.conf' does not exist")
+            raise Refused(500, f"Configuration file 'nodes/{NODE}/qemu-server/{vmid}.conf' does not exist")
         return self.vms[int(vmid)]
 
     def _unlocked(self, vmid: str) -> Vm:
         vm = self._vm(vmid)
         if "lock" in vm.config:
-            raise _Refused(500, f"VM is locked ({vm.config['lock']})")
+            raise Refused(500, f"VM is locked ({vm.config['lock']})")
         return vm
 
     def _storage(self, name: str) -> Storage:
         if name not in self.storages:
-            raise _Refused(500, f"storage '{name}' does not exist")
+            raise Refused(500, f"storage '{name}' does not exist")
         return self.storages[name]
 
     def _task(self, upid: str) -> _Task:
         if upid not in self._tasks:
-            raise _Refused(400, "unable to parse worker upid")
+            raise Refused(400, "unable to parse worker upid")
         return self._tasks[upid]
 
     def _run(self, kind: str, target: str, work: Callable[[_Task], None]) -> str:
@@ -453,7 +425,7 @@ class ProxmoxStandIn:
         threading.Thread(target=act, daemon=True).start()
         return upid
 
-    def _check_options(self, parameters: _Parameters, config: dict[str, Any]) -> None:
+    def _check_options(self, parameters: Parameters, config: dict[str, Any]) -> None:
         _allow(parameters, _OPTION.pattern)
         for key, value in parameters.items():
             if key in ("cores", "memory", "sockets") and not re.fullmatch(r"[1-9]\d*", value):
@@ -469,7 +441,7 @@ class ProxmoxStandIn:
                     if device not in config | parameters:
                         raise _wrong(boot=f"invalid bootorder: device '{device}' does not exist")
 
-    def _apply(self, vm: Vm, parameters: _Parameters) -> None:
+    def _apply(self, vm: Vm, parameters: Parameters) -> None:
         """Set what can be set at once; on a VM that is on, the rest waits for its next start."""
         for key, value in parameters.items():
             kept: Any = int(value) if key in _INTEGERS else value
@@ -502,10 +474,11 @@ class ProxmoxStandIn:
 
     def _allocate(self, volume: str, size: int) -> None:
         name, _, base = volume.partition(":")
-        storage = self.storages[name]
-        if size - storage.volumes.get(volume, 0) > storage.available:
-            raise CrmError(f"zfs error: cannot create 'rpool/data/{base}': out of space")
-        storage.volumes[volume] = size
+        with self._lock:
+            storage = self.storages[name]
+            if size - storage.volumes.get(volume, 0) > storage.available:
+                raise CrmError(f"zfs error: cannot create 'rpool/data/{base}': out of space")
+            storage.volumes[volume] = size
 
     def _renamed(self, drive: str, old: str, new: str) -> str:
         volume = drive.split(",")[0]
@@ -568,40 +541,41 @@ class ProxmoxStandIn:
                     self._bed.remove(vm.host)
             vm.host = None
 
-def _routes(api: ProxmoxStandIn) -> list[tuple[str, str, Callable[..., Any]]]:
+
+def _routes(api: ProxmoxApi) -> list[tuple[str, str, Callable[..., Any]]]:
     node = r"/nodes/(?P<node>[^/]+)"
     vm = rf"{node}/qemu/(?P<vmid>\d+)"
     storage = rf"{node}/storage/(?P<storage>[^/]+)"
     task = rf"{node}/tasks/(?P<upid>[^/]+)"
     return [
-        ("GET", "/version", api.version),
-        ("GET", "/nodes", api.nodes),
-        ("GET", "/pools", api.nothing),
-        ("GET", "/cluster/resources", api.resources),
-        ("GET", f"{node}/lxc", api.nothing),
-        ("GET", f"{node}/qemu", api.qemu),
-        ("POST", f"{node}/qemu", api.create),
-        ("DELETE", vm, api.destroy),
-        ("GET", f"{vm}/config", api.config),
-        ("PUT", f"{vm}/config", api.configure),
-        ("POST", f"{vm}/config", api.configure_later),
-        ("GET", f"{vm}/snapshot", api.snapshots),
-        ("POST", f"{vm}/template", api.template),
-        ("POST", f"{vm}/clone", api.clone),
-        ("PUT", f"{vm}/resize", api.resize),
-        ("GET", f"{vm}/status/current", api.status),
-        ("POST", f"{vm}/status/start", api.start),
-        ("POST", f"{vm}/status/shutdown", api.stop),
-        ("POST", f"{vm}/status/stop", api.stop),
-        ("POST", f"{vm}/status/reboot", api.reboot),
-        ("GET", f"{storage}/content", api.content),
-        ("POST", f"{storage}/download-url", api.download),
-        ("GET", f"{task}/status", api.task_status),
-        ("GET", f"{task}/log", api.task_log),
+        ("GET", "/version", api._get_version),
+        ("GET", "/nodes", api._get_nodes),
+        ("GET", "/pools", api._get_nothing),
+        ("GET", "/cluster/resources", api._get_resources),
+        ("GET", f"{node}/lxc", api._get_nothing),
+        ("GET", f"{node}/qemu", api._get_vms),
+        ("POST", f"{node}/qemu", api._post_vm),
+        ("DELETE", vm, api._delete_vm),
+        ("GET", f"{vm}/config", api._get_config),
+        ("PUT", f"{vm}/config", api._put_config),
+        ("POST", f"{vm}/config", api._post_config),
+        ("GET", f"{vm}/snapshot", api._get_snapshots),
+        ("POST", f"{vm}/template", api._post_template),
+        ("POST", f"{vm}/clone", api._post_clone),
+        ("PUT", f"{vm}/resize", api._put_resize),
+        ("GET", f"{vm}/status/current", api._get_status),
+        ("POST", f"{vm}/status/start", api._post_start),
+        ("POST", f"{vm}/status/shutdown", api._post_shutdown),
+        ("POST", f"{vm}/status/stop", api._post_shutdown),
+        ("POST", f"{vm}/status/reboot", api._post_reboot),
+        ("GET", f"{storage}/content", api._get_content),
+        ("POST", f"{storage}/download-url", api._post_download),
+        ("GET", f"{task}/status", api._get_task_status),
+        ("GET", f"{task}/log", api._get_task_log),
     ]
 
 
-def _allow(parameters: _Parameters, pattern: str) -> None:
+def _allow(parameters: Parameters, pattern: str) -> None:
     for key in parameters:
         if not re.fullmatch(pattern, key):
             text = "property is not defined in schema and the schema does not allow additional properties"
@@ -624,7 +598,7 @@ def _check_keys(value: str) -> None:
         raise _wrong(sshkeys="invalid format - invalid urlencoded string")
     for line in filter(None, urllib.parse.unquote(value).split("\n")):
         if not re.match(r"(ssh-|ecdsa-|sk-)\S+ [A-Za-z0-9+/]+=*( |$)", line):
-            raise _Refused(500, "SSH public key validation error")
+            raise Refused(500, "SSH public key validation error")
 
 
 def _disks(config: dict[str, Any]) -> list[str]:
@@ -654,5 +628,3 @@ def _size(drive: str) -> int:
 
 def _shown(size: int) -> str:
     return f"{size // _GIB}G" if size % _GIB == 0 else f"{size // 2**20}M"
-
-
