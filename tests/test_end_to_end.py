@@ -26,6 +26,7 @@ from data_generator.cli import world_of
 from data_generator.load.units import make
 from data_generator.sinks.kafka import KafkaSink
 from data_platform_core.contracts import CONTRACTS, ENTITIES
+from data_platform_core.kafka import client_settings
 from data_platform_core.layers import TOPICS, lake_table
 from data_platform_core.ledger import stores
 from data_platform_core.ledger.made import Ledger, Unit
@@ -179,7 +180,7 @@ def test_nothing_is_lost_or_doubled_when_the_stream_is_killed_at_random(crm, set
 def test_records_sent_again_are_settled(settings):
     unit = next(u for u in sent_units(settings) if u.kind == "history" and u.entity == "orders")
     before = stores.kafka_count(settings, "orders")
-    sink = KafkaSink(settings.kafka_address)
+    sink = KafkaSink(client_settings(settings))
     table = make(world_of(settings), unit)
     sink.put("orders", unit.name, table)
     sink.flush()

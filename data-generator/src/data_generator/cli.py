@@ -24,6 +24,7 @@ from data_generator.sinks.files import FileSink
 from data_generator.sinks.kafka import KafkaSink
 from data_generator.world.config import SECOND, World
 from data_platform_core.errors import UsageError
+from data_platform_core.kafka import client_settings
 from data_platform_core.ledger.made import Ledger
 from data_platform_core.settings import Settings, load_settings
 
@@ -115,7 +116,7 @@ class _WallClock:
 def _open(settings: Settings, out: Path | None) -> tuple[Sink, Ledger]:
     if out is not None:
         return FileSink(out), Ledger(out / "made.jsonl")
-    return KafkaSink(settings.kafka_address), Ledger(settings.ledger_file)
+    return KafkaSink(client_settings(settings)), Ledger(settings.ledger_file)
 
 
 def _seconds(text: str) -> int:

@@ -40,6 +40,9 @@ class Settings(BaseSettings):
     port_offset: int = Field(10_000, ge=0, le=50_000, description="Added to each component's usual port.")
 
     kafka_bootstrap: str | None = Field(None, description="A Kafka of your own, host:port[,…].")
+    kafka_username: str | None = Field(None, description="Comes by SCRAM-SHA-512 over TLS; without one, in the clear.")
+    kafka_password: SecretStr | None = None
+    kafka_ca: Path | None = Field(None, description="Whom to trust, as PEM, where the machine's own store does not do.")
     kafka_partitions: int = Field(6, ge=1, le=1000)
     kafka_retention_hours: int = Field(24 * 7, ge=1)
 
@@ -87,7 +90,7 @@ class Settings(BaseSettings):
             raise ValueError(f"{name!r} is not a time zone; write one as Asia/Seoul") from error
         return name
 
-    @field_validator("home", "stack")
+    @field_validator("home", "stack", "kafka_ca")
     @classmethod
     def _is_absolute(cls, path: Path | None) -> Path | None:
         return path.expanduser().resolve() if path else path

@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from data_platform_core.contracts import Record
 from data_platform_core.derive.spark import table_ddl
+from data_platform_core.kafka import java_settings
 from data_platform_core.layers import TOPICS, Layer, lake_table
 from data_platform_core.settings import Settings
 
@@ -31,7 +32,7 @@ def kafka_stream(spark: SparkSession, settings: Settings, entity: str) -> DataFr
     """The messages of an entity's topic as a stream, from the first that Kafka still has."""
     return (
         spark.readStream.format("kafka")
-        .option("kafka.bootstrap.servers", settings.kafka_address)
+        .options(**{f"kafka.{name}": value for name, value in java_settings(settings).items()})
         .option("subscribe", TOPICS[entity])
         .option("startingOffsets", "earliest")
         .option("failOnDataLoss", "true")

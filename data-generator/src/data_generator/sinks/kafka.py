@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pyarrow as pa
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -13,13 +16,13 @@ from data_platform_core.layers import TOPICS
 class KafkaSink:
     """Sends records to the entities' topics. The broker stamps the time of arrival."""
 
-    def __init__(self, bootstrap: str, timeout_seconds: float = 60.0) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, client: Mapping[str, Any], timeout_seconds: float = 60.0) -> None:
+        self._bootstrap = client["bootstrap.servers"]
         self._timeout = timeout_seconds
         self._failed: list[KafkaError] = []
         self._producer = Producer(
             {
-                "bootstrap.servers": bootstrap,
+                **client,
                 "enable.idempotence": True,
                 "acks": "all",
                 "compression.type": "lz4",
@@ -28,7 +31,6 @@ class KafkaSink:
                 "delivery.report.only.error": True,
                 "message.timeout.ms": int(timeout_seconds * 1000),
                 "queue.buffering.max.messages": 500_000,
-                "log_level": 0,
                 "on_delivery": self._on_failure,
             }
         )

@@ -18,6 +18,7 @@ from data_platform_core.contracts import CONTRACTS
 from data_platform_core.derive.canonical import Digest, digest_of_frame, digest_postgres
 from data_platform_core.derive.fields import fields_of
 from data_platform_core.errors import ComponentFailed
+from data_platform_core.kafka import client_settings
 from data_platform_core.layers import (
     ACTIVITY_MART,
     TOPICS,
@@ -54,7 +55,7 @@ def open_table(settings: Settings, layer: Layer, entity: str) -> DeltaTable | No
 
 def kafka_ends(settings: Settings, entity: str) -> dict[int, int]:
     """End offset of each partition of the entity's topic: messages ever appended, whatever retention took."""
-    consumer = Consumer({"bootstrap.servers": settings.kafka_address, "group.id": "crm-audit", "log_level": 0})
+    consumer = Consumer(client_settings(settings) | {"group.id": "crm-audit"})
     topic = TOPICS[entity]
     try:
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions

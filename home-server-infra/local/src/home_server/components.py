@@ -18,6 +18,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from data_platform_core.errors import ComponentFailed
+from data_platform_core.kafka import client_settings
 from data_platform_core.layers import TOPICS
 from data_platform_core.ledger.stores import s3_client
 from data_platform_core.settings import Settings
@@ -76,7 +77,7 @@ def _kafka(settings: Settings) -> Component:
 
 def _kafka_answers(settings: Settings) -> bool:
     try:
-        AdminClient({"bootstrap.servers": settings.kafka_address, "log_level": 0}).list_topics(timeout=2)
+        AdminClient(client_settings(settings)).list_topics(timeout=2)
     except KafkaException:
         return False
     return True
@@ -88,7 +89,7 @@ def create_topics(settings: Settings) -> str:
     Raises:
         ComponentFailed: Kafka is out of reach or refuses.
     """
-    admin = AdminClient({"bootstrap.servers": settings.kafka_address, "log_level": 0})
+    admin = AdminClient(client_settings(settings))
     try:
         known = admin.list_topics(timeout=10)
         replicas = min(3, len(known.brokers))
