@@ -5,9 +5,9 @@ import time
 import urllib.request
 
 import pytest
-from conftest import wait_for
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from conftest import wait_for
 
 from data_platform_core.layers import ENTITIES, topic
 
@@ -19,7 +19,7 @@ EVENTS = topic("events")
 @pytest.fixture(scope="module")
 def cluster(hosts, playbook):
     hosts(*NAMES)
-    return playbook("kafka.yml")
+    return playbook("hosts.yml", "kafka.yml", "--limit", "kafka")
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def read_all(settings):
     for partition in partitions:
         ends[partition] = consumer.get_watermark_offsets(TopicPartition(EVENTS, partition), timeout=20)[1]
     consumer.assign([TopicPartition(EVENTS, partition, 0) for partition in partitions])
-    reached = {partition: 0 for partition in partitions}
+    reached = dict.fromkeys(partitions, 0)
     deadline = time.monotonic() + 60
     while any(reached[p] < ends[p] for p in partitions) and time.monotonic() < deadline:
         message = consumer.poll(1)
@@ -154,7 +154,7 @@ def test_a_killed_host_loses_nothing_and_an_empty_one_is_healed(cluster, client,
 
     bed.empty("kafka-2")
     bed.start("kafka-2")
-    playbook("kafka.yml")
+    playbook("hosts.yml", "kafka.yml", "--limit", "kafka")
     topics = AdminClient(client("platform")).list_topics(timeout=20).topics
     assert all(sorted(p.isrs) == [1, 2, 3] for p in topics[EVENTS].partitions.values())
     assert set(load.acknowledged) <= read_all(client("spark"))
@@ -174,7 +174,7 @@ def test_a_rolling_restart_under_load_is_no_error_at_the_client(cluster, client,
 def test_a_changed_password_is_set_and_the_old_one_refused(cluster, client, bed, playbook):
     old = client("monitor")
     bed.change_secret("vault_kafka_monitor_password")
-    assert playbook("kafka.yml", "--tags", "kafka_cluster").changed == 1
+    assert playbook("kafka_cluster.yml").changed == 1
     AdminClient(client("monitor")).list_topics(timeout=20)
     with pytest.raises(KafkaException):
         AdminClient(old).list_topics(timeout=5)
@@ -186,7 +186,4 @@ def test_mistakes_in_the_settings_are_named(cluster, playbook):
     said = playbook("kafka.yml", "-e", '{"kafka_replication_factor": 4}', fails=True).output
     assert "does not go with 3 brokers" in said
     fewer = '{"kafka_topics": [{"name": "%s", "partitions": 1}]}' % EVENTS  # noqa: UP031
-    assert (
-        "cannot take partitions away"
-        in playbook("kafka.yml", "--tags", "kafka_cluster", "-e", fewer, fails=True).output
-    )
+    assert "cannot take partitions away" in playbook("kafka_cluster.yml", "-e", fewer, fails=True).output

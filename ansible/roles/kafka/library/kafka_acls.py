@@ -46,7 +46,9 @@ def _wanted(module):
         for grant in client.get("allow") or []:
             kinds = [kind for kind in _KINDS if kind in grant]
             if len(kinds) + bool(grant.get("cluster")) != 1:
-                module.fail_json(msg=f"kafka_clients, {client['name']}: {grant} must name one of {[*_KINDS, 'cluster']}")
+                module.fail_json(
+                    msg=f"kafka_clients, {client['name']}: {grant} must name one of {[*_KINDS, 'cluster']}"
+                )
             kind, name = (_KINDS[kinds[0]], grant[kinds[0]]) if kinds else ("CLUSTER", "kafka-cluster")
             pattern = "PREFIXED" if grant.get("prefixed") else "LITERAL"
             for operation in grant["operations"]:
@@ -110,9 +112,7 @@ def main():
     def lines(grants):
         return "".join(f"{' '.join(grant)}\n" for grant in sorted(grants))
 
-    module.exit_json(
-        changed=bool(granted or taken), diff={"before": lines(there), "after": lines(wanted)}
-    )
+    module.exit_json(changed=bool(granted or taken), diff={"before": lines(there), "after": lines(wanted)})
 
 
 def _filter(acl):

@@ -46,13 +46,16 @@ def main():
     )
     wanted = {topic["name"]: topic for topic in module.params["topics"]}
     with admin(module) as client:
-        there = {topic["name"]: len(topic["partitions"]) for topic in client.describe_topics() if topic["name"] in wanted}
+        there = {
+            topic["name"]: len(topic["partitions"]) for topic in client.describe_topics() if topic["name"] in wanted
+        }
         settings = _settings(client, there)
         for name, partitions in there.items():
             if wanted[name]["partitions"] < partitions:
                 module.fail_json(
                     msg=f"the topic {name} has {partitions} partitions and kafka_topics asks for "
-                    f"{wanted[name]['partitions']}: Kafka cannot take partitions away; ask for {partitions}, or make a new topic"
+                    f"{wanted[name]['partitions']}: Kafka cannot take partitions away; ask for {partitions}, "
+                    "or make a new topic"
                 )
         before = {name: {"partitions": there[name], **settings[name]} for name in there}
         after = {
@@ -66,7 +69,9 @@ def main():
 
 def _apply(client, module, wanted, there, before, after):
     new = [
-        NewTopic(name, topic["partitions"], module.params["replication_factor"], topic_configs=_words(topic["settings"]))
+        NewTopic(
+            name, topic["partitions"], module.params["replication_factor"], topic_configs=_words(topic["settings"])
+        )
         for name, topic in wanted.items()
         if name not in there
     ]

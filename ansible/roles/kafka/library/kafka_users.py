@@ -84,7 +84,10 @@ def main():
     before = "".join(f"{name}\n" for name in sorted(there))
     after = "".join(f"{n}{' (password set)' if n in set_anew else ''}\n" for n in sorted(wanted))
     module.exit_json(
-        changed=bool(changes), set=set_anew, removed=removed, diff={"before": before, "after": after if changes else before}
+        changed=bool(changes),
+        set=set_anew,
+        removed=removed,
+        diff={"before": before, "after": after if changes else before},
     )
 
 

@@ -133,6 +133,8 @@ class Bed:
             raise CrmError("not in a test bed: start it by `crm testbed -- <command>`")
         self.folder = Path(os.environ["CRM_BED"])
         self.hosts: dict[str, Host] = {}
+        self.added: dict[str, tuple[str, dict[str, Any]]] = {}
+        """Machines that the example inventory does not have: group and variables by name."""
         self.key = self.folder / "ssh_key"
         self._logs: list[IO[bytes]] = []
         if not self.key.exists():
@@ -242,6 +244,7 @@ class Bed:
             "kafka_archive_base": f"file://{kafka_archive(self._settings, KAFKA_VERSIONS[0]).parent}",
             "kafka_archive_checksums": {},
             "kafka_heap": "256m",
+            "kafka_java_options": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
             "kafka_quorum_heap": "128m",
             "kafka_jmx_exporter_archive": f"file://{jmx_exporter(self._settings)}",
             "minio_binary": str(self._settings.home / "bin" / "minio"),
@@ -250,7 +253,11 @@ class Bed:
         file = self.folder / "inventory.json"
         names = [line.split(":")[0].strip() for line in _EXAMPLE.joinpath("hosts.yml").read_text().splitlines()]
         hosts = {name: variables for name in names if name.rpartition("-")[2].isdigit()}
-        file.write_text(json.dumps({"all": {"vars": variables | self._secrets(), "hosts": hosts}}, indent=2))
+        added: dict[str, Any] = {group: {"hosts": {}} for group, _ in self.added.values()}
+        for name, (group, more) in self.added.items():
+            added[group]["hosts"][name] = variables | more
+        everything = {"vars": variables | self._secrets(), "hosts": hosts, "children": added}
+        file.write_text(json.dumps({"all": everything}, indent=2))
         return {
             "ANSIBLE_CONFIG": str(ROOT / "ansible" / "ansible.cfg"),
             "ANSIBLE_INVENTORY": f"{_EXAMPLE},{file}",

@@ -1,0 +1,100 @@
+"""The long way of one cluster: ZooKeeper, a killed host, KRaft, 4.x, a fourth broker, new certificates; clients go on."""
+
+import pytest
+from confluent_kafka.admin import AdminClient
+from test_kafka import EVENTS, NAMES, Load, client, read_all, wait_for  # noqa: F401
+
+from home_server.testbed.bed import Host
+
+pytestmark = pytest.mark.drill
+ZOOKEEPER = ("-e", "kafka_quorum=zookeeper")
+KRAFT_3 = ("-e", "kafka_quorum=kraft", "-e", "kafka_version=3.9.1")
+
+
+@pytest.fixture(scope="module")
+def sent():
+    """Everything acknowledged so far, whatever was done to the cluster meanwhile."""
+    return set()
+
+
+@pytest.fixture(scope="module")
+def ensemble(hosts, playbook):
+    hosts(*NAMES)
+    return playbook("hosts.yml", "kafka.yml", "--limit", "kafka", *ZOOKEEPER)
+
+
+def under_load(client, sent, act):  # noqa: F811
+    """Act while a producer goes on; nothing is refused and everything acknowledged is read back."""
+    with Load(client("generator")) as load:
+        wait_for(lambda: len(load.acknowledged) > 100, what="traffic")
+        act()
+        before = len(load.acknowledged)
+        wait_for(lambda: len(load.acknowledged) > before + 100, what="traffic afterwards")
+    assert load.errors == []
+    sent |= set(load.acknowledged)
+    assert sent <= read_all(client("spark"))
+    print(f"\n{len(load.acknowledged):,} records acknowledged, longest delay {load.longest_delay:.1f} s")
+
+
+def partitions(client, name=EVENTS):  # noqa: F811
+    return AdminClient(client("platform")).list_topics(timeout=20).topics[name].partitions
+
+
+def test_under_zookeeper_a_killed_host_loses_nothing(ensemble, client, sent, bed, playbook):  # noqa: F811
+    assert "zookeeper" in bed.ssh("kafka-1", "systemctl is-active zookeeper && systemctl cat zookeeper")
+    assert playbook("kafka.yml", *ZOOKEEPER).changed == 0
+    under_load(client, sent, lambda: bed.kill("kafka-3"))
+    bed.start("kafka-3")
+    playbook("kafka_cluster.yml", *ZOOKEEPER)
+    assert all(sorted(p.isrs) == [1, 2, 3] for p in partitions(client).values())
+
+
+def test_zookeeper_answers_nobody_without_a_certificate(ensemble, bed):
+    said = bed.ssh("kafka-1", "echo ruok | timeout 5 openssl s_client -connect 192.0.2.11:2182 -quiet 2>&1", check=False)
+    assert "imok" not in said
+
+
+def test_from_zookeeper_to_kraft_without_a_stop(ensemble, client, sent, bed, playbook):  # noqa: F811
+    under_load(client, sent, lambda: playbook("kafka_migrate_to_kraft.yml", timeout=1500))
+    for name in NAMES:
+        assert bed.ssh(name, "systemctl is-active zookeeper", check=False).strip() == "inactive"
+        assert "zookeeper" not in bed.ssh(name, "cat /etc/kafka/broker.properties /etc/kafka/controller.properties")
+    assert playbook("kafka.yml", *KRAFT_3).changed == 0
+
+
+def test_to_the_next_version_without_a_stop_and_its_features_when_asked(ensemble, client, sent, bed, playbook):  # noqa: F811
+    under_load(client, sent, lambda: playbook("kafka_upgrade.yml", "-e", "kafka_version=4.1.0", timeout=1500))
+    assert "4.1.0" in bed.ssh("kafka-1", "pgrep -a -f broker.properties")
+    finalise = ("kafka_upgrade.yml", "-e", "kafka_version=4.1.0", "-e", '{"kafka_finalise": true}')
+    assert playbook(*finalise).changed == 1
+    assert playbook(*finalise).changed == 0
+
+
+def test_a_fourth_broker_takes_its_share_and_gives_it_back(ensemble, client, sent, bed, playbook):  # noqa: F811
+    bed.added["kafka-4"] = (
+        "kafka",
+        {"ansible_host": "192.0.2.14", "kafka_node_id": 4, "kafka_rack": "shelf-d", "proxmox_vm_id": 214},
+    )
+    bed.lay(Host("kafka-4", "192.0.2.14"))
+    bed.start("kafka-4")
+    playbook("hosts.yml", "kafka.yml", "--limit", "kafka")
+    under_load(client, sent, lambda: playbook("kafka_reassign.yml"))
+    held = [broker for p in partitions(client).values() for broker in p.replicas]
+    assert {held.count(number) for number in (1, 2, 3, 4)} == {9}  # 12 partitions, 3 replicas each
+    assert playbook("kafka_reassign.yml").changed == 0
+
+    under_load(client, sent, lambda: playbook("kafka_reassign.yml", "-e", '{"kafka_drain": ["kafka-4"]}'))
+    assert all(4 not in p.replicas for p in partitions(client).values())
+
+
+def test_a_topic_gets_more_partitions(ensemble, client, playbook):  # noqa: F811
+    more = '{"kafka_topics": [{"name": "%s", "partitions": 16}]}' % EVENTS  # noqa: UP031
+    assert playbook("kafka_cluster.yml", "-e", more).changed == 1
+    assert len(partitions(client)) == 16
+
+
+def test_certificates_are_renewed_without_a_stop(ensemble, client, sent, bed, playbook):  # noqa: F811
+    shown = "openssl x509 -noout -serial -in /etc/crm/tls/kafka/keystore.pem"
+    before = bed.ssh("kafka-2", shown)
+    under_load(client, sent, lambda: playbook("kafka.yml", "-e", '{"internal_ca_renew": true}'))
+    assert bed.ssh("kafka-2", shown) != before
