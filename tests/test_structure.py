@@ -5,6 +5,10 @@ import re
 import sys
 from pathlib import Path
 
+import yaml
+
+from data_platform_core.layers import TOPICS
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = {
     "data_platform_core": ROOT / "data-platform-core/src",
@@ -53,8 +57,22 @@ def test_names_of_topics_and_tables_stand_in_one_file():
             assert not found, f"{file.relative_to(ROOT)}: {found}"
 
 
+def test_the_home_servers_topics_are_those_of_the_platform():
+    settings = yaml.safe_load((ROOT / "ansible/inventories/home/group_vars/kafka.yml").read_text())
+    assert [topic["name"] for topic in settings["kafka_topics"]] == list(TOPICS.values())
+
+
+def test_every_role_says_what_it_does():
+    roles = [path for path in (ROOT / "ansible/roles").iterdir() if path.is_dir()]
+    assert len(roles) >= 6
+    for role in roles:
+        for part in ("README.md", "defaults/main.yml", "meta/main.yml", "meta/argument_specs.yml", "tasks/main.yml"):
+            assert (role / part).exists(), f"{role.name}/{part}"
+
+
 def test_the_environment_is_read_at_the_entry_points_only():
     allowed = {"settings.py", "environment.py", "toolchain.py", "testing.py", "linting.py", "gate.py"}
+    allowed |= {"base.py", "bed.py", "command.py"}  # of the test bed
     for source in PACKAGES.values():
         for file in source.rglob("*.py"):
             if "os.environ" in file.read_text():

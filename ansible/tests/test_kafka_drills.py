@@ -50,7 +50,9 @@ def test_under_zookeeper_a_killed_host_loses_nothing(ensemble, client, sent, bed
 
 
 def test_zookeeper_answers_nobody_without_a_certificate(ensemble, bed):
-    said = bed.ssh("kafka-1", "echo ruok | timeout 5 openssl s_client -connect 192.0.2.11:2182 -quiet 2>&1", check=False)
+    said = bed.ssh(
+        "kafka-1", "echo ruok | timeout 5 openssl s_client -connect 192.0.2.11:2182 -quiet 2>&1", check=False
+    )
     assert "imok" not in said
 
 

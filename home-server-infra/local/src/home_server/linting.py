@@ -21,6 +21,10 @@ class LintFailed(CrmError):
 _SOURCES = ("data-platform-core/src", "data-generator/src", "spark_jobs/src", "home-server-infra/local/src")
 
 
+def _playbooks(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.glob("*.yml") if "hosts: " in file.read_text() or file.name == "site.yml")
+
+
 def run_lint(settings: Settings, console: Console) -> None:
     """Run all linters.
 
@@ -41,7 +45,7 @@ def run_lint(settings: Settings, console: Console) -> None:
         (
             "ansible syntax",
             here / "ansible",
-            ["platform/ansible-playbook", "--syntax-check", "site.yml", "-i", "inventories/home"],
+            ["platform/ansible-playbook", "--syntax-check", "-i", "inventories/home", *_playbooks(here / "ansible")],
         ),
     ]
     path = f"{settings.home / 'envs' / 'platform' / 'bin'}:{os.environ.get('PATH', '')}"

@@ -27,6 +27,7 @@ _UNIT_TESTS = {
     "spark": ("spark_jobs/tests",),
     "airflow": ("dags/tests",),
 }
+_INFRA_TESTS = "ansible/tests"
 
 
 class TestsFailed(CrmError):
@@ -48,6 +49,8 @@ def run_tests(settings: Settings, console: Console, fast: bool, arguments: tuple
             console.rule(f"tests of {', '.join(folders)} in the environment {name}", align="left")
             if not _pytest(settings, name, folders, environment, arguments):
                 failed.append(", ".join(folders))
+    if not fast and not _infra_passes(settings, console, False, arguments):
+        failed.append(_INFRA_TESTS)
     if failed:
         raise TestsFailed(f"tests failed in {'; '.join(failed)}")
 
@@ -59,16 +62,21 @@ def run_infra_tests(settings: Settings, console: Console, drill: bool, arguments
         TestsFailed: at least one failed.
     """
     stack.set_up(settings, console)
+    if not _infra_passes(settings, console, drill, arguments):
+        raise TestsFailed(f"tests failed in {_INFRA_TESTS}")
+
+
+def _infra_passes(settings: Settings, console: Console, drill: bool, arguments: tuple[str, ...]) -> bool:
+    console.rule(f"{'drills' if drill else 'tests'} of {_INFRA_TESTS} on test hosts", align="left")
     reason = why_not()
     if reason:
-        console.print(f"[yellow]skipped:[/yellow] tests of ansible: {reason}")
-        return
+        console.print(f"[yellow]skipped:[/yellow] {reason}")
+        return True
     run_steps(base_steps(settings), console)
+    folders = () if any(word.startswith(_INFRA_TESTS) for word in arguments) else (_INFRA_TESTS,)
     chosen = ("-m", "drill") if drill else ()
-    folders = () if any(word.startswith("ansible/") for word in arguments) else ("ansible/tests",)
     command = [env_bin(settings, "platform", "python"), "-m", "pytest", *folders, *chosen, *arguments]
-    if run_in_bed(settings, command, os.environ | {"CRM_HOME": str(settings.home)}):
-        raise TestsFailed("tests failed in ansible/tests")
+    return run_in_bed(settings, command, os.environ | {"CRM_HOME": str(settings.home)}) == 0
 
 
 def _pytest(

@@ -262,6 +262,8 @@ class Bed:
             "ANSIBLE_CONFIG": str(ROOT / "ansible" / "ansible.cfg"),
             "ANSIBLE_INVENTORY": f"{_EXAMPLE},{file}",
             "ANSIBLE_HOME": str(self.folder / "ansible"),
+            # two beds have hosts of the same addresses: a shared connection would lead into the other
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self.folder / "cp"),
         }
 
     def secret(self, name: str) -> str:
