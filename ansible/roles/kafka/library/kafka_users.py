@@ -16,34 +16,58 @@ options:
 author: CRM lakehouse
 """
 
+import logging
+import time
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.kafka_admin import CONNECTION, admin
 
 try:
     from kafka import KafkaAdminClient
     from kafka.admin import ScramMechanism, UserScramCredentialDeletion, UserScramCredentialUpsertion
-    from kafka.errors import KafkaError
+    from kafka.errors import KafkaError, SaslAuthenticationFailedError
 except ImportError:
     pass  # admin() says so
 
 _ITERATIONS = 8192
 
 
+class _Refusals(logging.Handler):
+    """Kafka's client tries again until its time is up, whatever the reason; the reason is in its log alone."""
+
+    refused = False
+
+    def emit(self, record):
+        self.refused |= any(isinstance(word, SaslAuthenticationFailedError) for word in record.args or ())
+
+
 def _may_log_in(module, name, password):
+    log, refusals = logging.getLogger("kafka.net.manager"), _Refusals()
+    log.setLevel(logging.WARNING)
+    log.propagate = False
+    log.addHandler(refusals)
+    deadline = time.monotonic() + 30
     try:
-        client = KafkaAdminClient(
-            bootstrap_servers=module.params["login_servers"],
-            security_protocol="SASL_SSL",
-            ssl_cafile=module.params["connection"]["ca"],
-            sasl_mechanism="SCRAM-SHA-512",
-            sasl_plain_username=name,
-            sasl_plain_password=password,
-            request_timeout_ms=10_000,
-        )
-    except KafkaError:
-        return False
-    client.close()
-    return True
+        while True:
+            try:
+                client = KafkaAdminClient(
+                    bootstrap_servers=module.params["login_servers"],
+                    bootstrap_timeout_ms=3_000,
+                    security_protocol="SASL_SSL",
+                    ssl_cafile=module.params["connection"]["ca"],
+                    sasl_mechanism="SCRAM-SHA-512",
+                    sasl_plain_username=name,
+                    sasl_plain_password=password,
+                )
+                client.close()
+                return True
+            except KafkaError:
+                if refusals.refused:
+                    return False
+                if time.monotonic() > deadline:
+                    raise
+    finally:
+        log.removeHandler(refusals)
 
 
 def main():

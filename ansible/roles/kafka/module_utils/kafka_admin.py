@@ -8,12 +8,12 @@ from contextlib import contextmanager
 
 try:
     from kafka import KafkaAdminClient
-    from kafka.errors import KafkaError
+    from kafka.errors import IncompatibleBrokerVersion, KafkaError, UnsupportedVersionError
 
     HAS_KAFKA = True
 except ImportError:
     HAS_KAFKA = False
-    KafkaError = Exception
+    KafkaError = IncompatibleBrokerVersion = UnsupportedVersionError = Exception
 
 CONNECTION = {
     "type": "dict",
@@ -58,6 +58,14 @@ def admin(module, **settings):
             client.close()
 
 
+def _quorum(client):
+    """The state of the controllers' log; nothing from a broker that still follows ZooKeeper."""
+    try:
+        return client.describe_metadata_quorum()["topics"][0]["partitions"][0]
+    except (IncompatibleBrokerVersion, UnsupportedVersionError):
+        return None
+
+
 def health(client, brokers, voters):
     """What is missing for the cluster to be whole, as sentences; nothing when it is."""
     there = {broker["broker_id"] for broker in client.describe_cluster()["brokers"]}
@@ -68,8 +76,8 @@ def health(client, brokers, voters):
             if lacking or partition["leader_id"] < 0:
                 name = f"{topic['name']}-{partition['partition_index']}"
                 missing.append(f"{name} lacks replicas on {sorted(lacking)}" if lacking else f"{name} has no leader")
-    if voters:
-        state = client.describe_metadata_quorum()["topics"][0]["partitions"][0]
+    state = _quorum(client) if voters else None
+    if state:
         ends = {voter["replica_id"]: voter["log_end_offset"] for voter in state["current_voters"]}
         end = ends.get(state["leader_id"], -1)
         for number in voters:
