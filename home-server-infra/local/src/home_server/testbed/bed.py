@@ -249,6 +249,7 @@ class Bed:
             "kafka_jmx_exporter_archive": f"file://{jmx_exporter(self._settings)}",
             "minio_binary": str(self._settings.home / "bin" / "minio"),
             "host_memory_mb": 0,
+            "proxmox_vm_known_hosts": str(self.folder / "known_hosts"),
         }
         file = self.folder / "inventory.json"
         names = [line.split(":")[0].strip() for line in _EXAMPLE.joinpath("hosts.yml").read_text().splitlines()]
