@@ -248,7 +248,7 @@ class Bed:
             "kafka_quorum_heap": "128m",
             "kafka_jmx_exporter_archive": f"file://{jmx_exporter(self._settings)}",
             "minio_binary": str(self._settings.home / "bin" / "minio"),
-            "host_memory_mb": 0,
+            "common_memory_mb": 0,  # a test host shows the memory of the whole machine
             "proxmox_vm_known_hosts": str(self.folder / "known_hosts"),
         }
         file = self.folder / "inventory.json"
