@@ -40,7 +40,7 @@ def test_ctrl_c_leaves_nothing(bed):
     process, folder = start_bed("sleep 1000")
     assert len(hosts_of(folder)) >= 6
     os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
     assert hosts_of(folder) == [] == cgroups_of(folder)
     assert not folder.exists()
 
@@ -48,7 +48,7 @@ def test_ctrl_c_leaves_nothing(bed):
 def test_a_killed_bed_is_taken_back_by_the_kernel_and_its_folder_by_the_next(bed):
     process, folder = start_bed("sleep 1000")
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
     wait_for(lambda: hosts_of(folder) == [], what="the end of its hosts")
     assert folder.exists()
     crm = str(load_settings().home / "bin" / "crm")

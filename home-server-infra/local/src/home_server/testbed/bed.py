@@ -92,7 +92,7 @@ def _hierarchies() -> list[Path]:
 
 def _remove_cgroup(group: Path) -> None:
     """Remove a control group and those within it, deepest first; its last processes may still be ending."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     for path, _, _ in sorted(os.walk(group), key=lambda found: -len(found[0])):
         while True:
             try:
