@@ -1,8 +1,10 @@
 """The tree is the architecture: who may import whom, and where no package may be."""
 
 import ast
+import json
 import re
 import sys
+import sysconfig
 from pathlib import Path
 
 import yaml
@@ -68,6 +70,20 @@ def test_every_role_says_what_it_does():
     for role in roles:
         for part in ("README.md", "defaults/main.yml", "meta/main.yml", "meta/argument_specs.yml", "tasks/main.yml"):
             assert (role / part).exists(), f"{role.name}/{part}"
+
+
+def test_collections_of_the_playbooks_are_those_that_are_installed_here():
+    pinned = {
+        collection["name"]: collection["version"]
+        for collection in yaml.safe_load((ROOT / "ansible/requirements.yml").read_text())["collections"]
+    }
+    installed = Path(sysconfig.get_path("purelib")) / "ansible_collections"
+    for name, version in pinned.items():
+        manifest = json.loads((installed / name.replace(".", "/") / "MANIFEST.json").read_text())
+        assert manifest["collection_info"]["version"] == version, name
+    tasks = " ".join(file.read_text() for file in (ROOT / "ansible/roles").rglob("*.yml"))
+    used = set(re.findall(r"^ +((?:community|ansible)\.(?!builtin)\w+)\.\w+:", tasks, re.M))
+    assert used | {"community.general"} == pinned.keys()  # whose filters, not modules, are used
 
 
 def test_the_environment_is_read_at_the_entry_points_only():

@@ -14,6 +14,7 @@ from home_server.testbed.bed import Host, laid_bed
 from home_server.testbed.command import EXAMPLE_HOSTS
 
 ANSIBLE = Path(__file__).parents[1]
+SERVERS = "192.0.2.11:9092,192.0.2.12:9092,192.0.2.13:9092"
 
 
 def pytest_collection_modifyitems(config, items):
@@ -43,6 +44,23 @@ def hosts(bed):
             bed.start(name)
 
     return start
+
+
+@pytest.fixture(scope="session")
+def client(bed):
+    """Settings of a client of the example inventory's Kafka."""
+
+    def settings(name, **more):
+        return {
+            "bootstrap.servers": SERVERS,
+            "security.protocol": "SASL_SSL",
+            "sasl.mechanism": "SCRAM-SHA-512",
+            "sasl.username": name,
+            "sasl.password": bed.secret(f"vault_kafka_{name}_password"),
+            "ssl.ca.location": str(bed.folder / "pki" / "ca.pem"),
+        } | more
+
+    return settings
 
 
 @dataclass(frozen=True)

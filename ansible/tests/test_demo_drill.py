@@ -4,7 +4,8 @@ import os
 import subprocess
 
 import pytest
-from test_kafka import NAMES, SERVERS
+from conftest import SERVERS
+from test_kafka import NAMES
 
 from data_platform_core.settings import load_settings
 

@@ -7,12 +7,11 @@ import urllib.request
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
-from conftest import wait_for
+from conftest import SERVERS, wait_for
 
 from data_platform_core.layers import ENTITIES, topic
 
 NAMES = ("kafka-1", "kafka-2", "kafka-3")
-SERVERS = "192.0.2.11:9092,192.0.2.12:9092,192.0.2.13:9092"
 EVENTS = topic("events")
 
 
@@ -20,23 +19,6 @@ EVENTS = topic("events")
 def cluster(hosts, playbook):
     hosts(*NAMES)
     return playbook("hosts.yml", "kafka.yml", "--limit", "kafka")
-
-
-@pytest.fixture
-def client(bed):
-    """Settings of a client of the example inventory."""
-
-    def settings(name, **more):
-        return {
-            "bootstrap.servers": SERVERS,
-            "security.protocol": "SASL_SSL",
-            "sasl.mechanism": "SCRAM-SHA-512",
-            "sasl.username": name,
-            "sasl.password": bed.secret(f"vault_kafka_{name}_password"),
-            "ssl.ca.location": str(bed.folder / "pki" / "ca.pem"),
-        } | more
-
-    return settings
 
 
 class Load:

@@ -2,7 +2,8 @@
 
 import pytest
 from confluent_kafka.admin import AdminClient
-from test_kafka import EVENTS, NAMES, Load, client, read_all, wait_for  # noqa: F401
+from conftest import wait_for
+from test_kafka import EVENTS, NAMES, Load, read_all
 
 from home_server.testbed.bed import Host
 
@@ -18,12 +19,17 @@ def sent():
 
 
 @pytest.fixture(scope="module")
-def ensemble(hosts, playbook):
+def ensemble(bed, hosts, playbook):
+    for name in bed.hosts.keys() & set(NAMES):
+        bed.empty(name)  # what another drill left there
     hosts(*NAMES)
-    return playbook("hosts.yml", "kafka.yml", "--limit", "kafka", *ZOOKEEPER)
+    yield playbook("hosts.yml", "kafka.yml", "--limit", "kafka", *ZOOKEEPER)
+    bed.added.clear()
+    for name in bed.hosts.keys() & {*NAMES, "kafka-4"}:
+        bed.remove(name)
 
 
-def under_load(client, sent, act):  # noqa: F811
+def under_load(client, sent, act):
     """Act while a producer goes on; nothing is refused and everything acknowledged is read back."""
     with Load(client("generator")) as load:
         wait_for(lambda: len(load.acknowledged) > 100, what="traffic")
@@ -36,11 +42,11 @@ def under_load(client, sent, act):  # noqa: F811
     print(f"\n{len(load.acknowledged):,} records acknowledged, longest delay {load.longest_delay:.1f} s")
 
 
-def partitions(client, name=EVENTS):  # noqa: F811
+def partitions(client, name=EVENTS):
     return AdminClient(client("platform")).list_topics(timeout=20).topics[name].partitions
 
 
-def test_under_zookeeper_a_killed_host_loses_nothing(ensemble, client, sent, bed, playbook):  # noqa: F811
+def test_under_zookeeper_a_killed_host_loses_nothing(ensemble, client, sent, bed, playbook):
     assert "zookeeper" in bed.ssh("kafka-1", "systemctl is-active zookeeper && systemctl cat zookeeper")
     assert playbook("kafka.yml", *ZOOKEEPER).changed == 0
     under_load(client, sent, lambda: bed.kill("kafka-3"))
@@ -56,7 +62,7 @@ def test_zookeeper_answers_nobody_without_a_certificate(ensemble, bed):
     assert "imok" not in said
 
 
-def test_from_zookeeper_to_kraft_without_a_stop(ensemble, client, sent, bed, playbook):  # noqa: F811
+def test_from_zookeeper_to_kraft_without_a_stop(ensemble, client, sent, bed, playbook):
     under_load(client, sent, lambda: playbook("kafka_migrate_to_kraft.yml", timeout=1500))
     for name in NAMES:
         assert bed.ssh(name, "systemctl is-active zookeeper", check=False).strip() == "inactive"
@@ -64,7 +70,7 @@ def test_from_zookeeper_to_kraft_without_a_stop(ensemble, client, sent, bed, pla
     assert playbook("kafka.yml", *KRAFT_3).changed == 0
 
 
-def test_to_the_next_version_without_a_stop_and_its_features_when_asked(ensemble, client, sent, bed, playbook):  # noqa: F811
+def test_to_the_next_version_without_a_stop_and_its_features_when_asked(ensemble, client, sent, bed, playbook):
     under_load(client, sent, lambda: playbook("kafka_upgrade.yml", "-e", "kafka_version=4.1.0", timeout=1500))
     assert "4.1.0" in bed.ssh("kafka-1", "pgrep -a -f broker.properties")
     finalise = ("kafka_upgrade.yml", "-e", "kafka_version=4.1.0", "-e", '{"kafka_finalise": true}')
@@ -72,7 +78,7 @@ def test_to_the_next_version_without_a_stop_and_its_features_when_asked(ensemble
     assert playbook(*finalise).changed == 0
 
 
-def test_a_fourth_broker_takes_its_share_and_gives_it_back(ensemble, client, sent, bed, playbook):  # noqa: F811
+def test_a_fourth_broker_takes_its_share_and_gives_it_back(ensemble, client, sent, bed, playbook):
     bed.added["kafka-4"] = (
         "kafka",
         {"ansible_host": "192.0.2.14", "kafka_node_id": 4, "kafka_rack": "shelf-d", "proxmox_vm_id": 214},
@@ -89,13 +95,13 @@ def test_a_fourth_broker_takes_its_share_and_gives_it_back(ensemble, client, sen
     assert all(4 not in p.replicas for p in partitions(client).values())
 
 
-def test_a_topic_gets_more_partitions(ensemble, client, playbook):  # noqa: F811
+def test_a_topic_gets_more_partitions(ensemble, client, playbook):
     more = '{"kafka_topics": [{"name": "%s", "partitions": 16}]}' % EVENTS  # noqa: UP031
     assert playbook("kafka_cluster.yml", "-e", more).changed == 1
     assert len(partitions(client)) == 16
 
 
-def test_certificates_are_renewed_without_a_stop(ensemble, client, sent, bed, playbook):  # noqa: F811
+def test_certificates_are_renewed_without_a_stop(ensemble, client, sent, bed, playbook):
     shown = "openssl x509 -noout -serial -in /etc/crm/tls/kafka/keystore.pem"
     before = bed.ssh("kafka-2", shown)
     under_load(client, sent, lambda: playbook("kafka.yml", "-e", '{"internal_ca_renew": true}'))

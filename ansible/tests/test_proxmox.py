@@ -11,6 +11,8 @@ import threading
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
+from test_kafka import EVENTS, read_all
 
 from data_platform_core.settings import load_settings
 from home_server.places import env_bin
@@ -247,11 +249,21 @@ def test_a_machine_is_removed_only_when_it_is_named_twice_and_bears_its_name(mad
 
 
 @pytest.mark.drill
-def test_the_whole_inventory_comes_up_from_an_empty_proxmox_and_is_made_ready(bed, variables, proxmox, playbook):
+def test_site_goes_from_an_empty_proxmox_to_a_home_whose_kafka_answers(bed, variables, proxmox, playbook, client):
     for name in EXAMPLE_HOSTS.keys() & bed.hosts.keys():
         bed.remove(name)
-    extra = ["-e", json.dumps(variables)]
-    playbook("proxmox.yml", *extra)
+    own = {name: value for name, value in variables.items() if name != "proxmox_vm_memory_mb"}
+    extra = ["-e", json.dumps(own | {"monitoring_grafana": False})]
+    playbook("site.yml", *extra, timeout=1800)
     assert EXAMPLE_HOSTS.items() <= {name: host.address for name, host in bed.hosts.items()}.items()
-    playbook("hosts.yml")
-    assert playbook("proxmox.yml", *extra).changed == 0
+
+    told = []
+    producer = Producer(client("generator", acks="all"))
+    for number in range(1000):
+        producer.produce(EVENTS, f"{number}", on_delivery=lambda error, _: told.append(error))
+    producer.flush(60)
+    assert told == [None] * 1000
+    assert read_all(client("spark")) == {f"{number}".encode() for number in range(1000)}
+
+    assert playbook("site.yml", *extra, timeout=1800).changed == 0
+    assert playbook("site.yml", "--check", "--diff", *extra, timeout=1800).changed == 0

@@ -8,8 +8,9 @@ from data_platform_core.settings import Settings
 
 
 def test_the_stacks_own_kafka_is_reached_in_the_clear():
-    assert client_settings(Settings())["security.protocol"] == "PLAINTEXT"
-    assert java_settings(Settings()) == {"bootstrap.servers": "127.0.0.1:19092", "security.protocol": "PLAINTEXT"}
+    settings = Settings(kafka_bootstrap="127.0.0.1:19092")
+    assert client_settings(settings)["security.protocol"] == "PLAINTEXT"
+    assert java_settings(settings) == {"bootstrap.servers": "127.0.0.1:19092", "security.protocol": "PLAINTEXT"}
 
 
 def test_a_user_comes_over_tls_only():
