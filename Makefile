@@ -26,7 +26,7 @@ test-fast: ## tests that need no stack
 	@crm=$(CRM) && "$$crm" test --fast
 test-infra: ## tests of the playbooks on test hosts (root)
 	@crm=$(CRM) && "$$crm" test-infra
-drill-infra: ## the playbooks' longer tests: ZooKeeper, migration, upgrade, restore (root)
+drill-infra: ## longer tests of the playbooks: other roles, ZooKeeper, migration, restore, site (root)
 	@crm=$(CRM) && "$$crm" drill-infra
 lint: ## formatters, linters, types, derived files
 	@crm=$(CRM) && "$$crm" lint

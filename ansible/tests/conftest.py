@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from home_server.testbed.bed import Host, laid_bed
 from home_server.testbed.command import EXAMPLE_HOSTS
 
 ANSIBLE = Path(__file__).parents[1]
+KAFKA_HOSTS = ("kafka-1", "kafka-2", "kafka-3")
 SERVERS = "192.0.2.11:9092,192.0.2.12:9092,192.0.2.13:9092"
 
 
@@ -41,7 +43,8 @@ def hosts(bed):
         for name in names:
             if name not in bed.hosts:
                 bed.lay(Host(name, EXAMPLE_HOSTS[name]))
-            bed.start(name)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(bed.start, names))
 
     return start
 
@@ -100,6 +103,13 @@ def playbook(bed):
         return Played(output, recap)
 
     return play
+
+
+@pytest.fixture(scope="session")
+def cluster(hosts, playbook):
+    """Three empty hosts, made ready and made a Kafka by the playbooks: what their first run did."""
+    hosts(*KAFKA_HOSTS)
+    return playbook("hosts.yml", "kafka.yml", "--limit", "kafka")
 
 
 def wait_for(condition, within_seconds=60.0, what="the condition"):

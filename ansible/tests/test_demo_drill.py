@@ -5,16 +5,13 @@ import subprocess
 
 import pytest
 from conftest import SERVERS
-from test_kafka import NAMES
 
 from data_platform_core.settings import load_settings
 
 pytestmark = pytest.mark.drill
 
 
-def test_the_main_job_runs_on_the_home_servers_kafka(bed, hosts, playbook):
-    hosts(*NAMES)
-    playbook("hosts.yml", "kafka.yml", "--limit", "kafka")
+def test_the_main_job_runs_on_the_home_servers_kafka(bed, cluster):
     home = load_settings().home
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("CRM_", "AIRFLOW", "SPARK"))}
     environment = kept | {

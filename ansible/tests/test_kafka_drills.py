@@ -2,8 +2,8 @@
 
 import pytest
 from confluent_kafka.admin import AdminClient
-from conftest import wait_for
-from test_kafka import EVENTS, NAMES, Load, read_all
+from conftest import KAFKA_HOSTS, wait_for
+from test_kafka import EVENTS, Load, read_all
 
 from home_server.testbed.bed import Host
 
@@ -20,12 +20,12 @@ def sent():
 
 @pytest.fixture(scope="module")
 def ensemble(bed, hosts, playbook):
-    for name in bed.hosts.keys() & set(NAMES):
+    for name in bed.hosts.keys() & set(KAFKA_HOSTS):
         bed.empty(name)  # what another drill left there
-    hosts(*NAMES)
+    hosts(*KAFKA_HOSTS)
     yield playbook("hosts.yml", "kafka.yml", "--limit", "kafka", *ZOOKEEPER)
     bed.added.clear()
-    for name in bed.hosts.keys() & {*NAMES, "kafka-4"}:
+    for name in bed.hosts.keys() & {*KAFKA_HOSTS, "kafka-4"}:
         bed.remove(name)
 
 
@@ -64,7 +64,7 @@ def test_zookeeper_answers_nobody_without_a_certificate(ensemble, bed):
 
 def test_from_zookeeper_to_kraft_without_a_stop(ensemble, client, sent, bed, playbook):
     under_load(client, sent, lambda: playbook("kafka_migrate_to_kraft.yml", timeout=1500))
-    for name in NAMES:
+    for name in KAFKA_HOSTS:
         assert bed.ssh(name, "systemctl is-active zookeeper", check=False).strip() == "inactive"
         assert "zookeeper" not in bed.ssh(name, "cat /etc/kafka/broker.properties /etc/kafka/controller.properties")
     assert playbook("kafka.yml", *KRAFT_3).changed == 0

@@ -10,6 +10,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from conftest import wait_for
 
+pytestmark = pytest.mark.drill
 HOST, ADDRESS = "lake-1", "192.0.2.21:9000"
 
 
@@ -96,7 +97,6 @@ def test_changed_passwords_are_set_and_the_old_ones_refused(server, bed, s3, pla
     assert refused(old_root.list_objects_v2, Bucket="lake") == "SignatureDoesNotMatch"
 
 
-@pytest.mark.drill
 def test_rights_given_by_hand_are_taken_back(server, s3, playbook):
     other = {"minio_users": [{"name": "spark", "password": "{{ vault_minio_spark_password }}", "buckets": ["other"]}]}
     assert playbook("minio.yml", "-e", json.dumps(other)).changed == 1
@@ -116,7 +116,6 @@ def test_mistakes_in_the_settings_are_named(server, playbook):
     assert "bucket Not_A_Bucket" in said
 
 
-@pytest.mark.drill
 def test_a_host_that_lost_power_serves_what_it_had(server, bed, s3):
     s3("spark").put_object(Bucket="lake", Key="power", Body=b"there")
     bed.kill(HOST)
@@ -131,7 +130,6 @@ def test_a_host_that_lost_power_serves_what_it_had(server, bed, s3):
     wait_for(reads, what="an answer")
 
 
-@pytest.mark.drill
 def test_data_that_does_not_go_with_the_folders_is_named_with_the_log(server, bed, playbook):
     folders = json.dumps({"minio_data_dirs": ["/var/lib/minio", "/var/lib/minio-2"]})
     said = playbook("minio.yml", "-e", folders, fails=True).output

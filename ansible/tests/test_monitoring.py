@@ -130,6 +130,7 @@ def prometheus(bed):
     return Prometheus(bed)
 
 
+@pytest.mark.drill
 def test_every_machine_of_the_inventory_is_asked_and_those_that_run_answer(first_run, prometheus):
     kafka = ("kafka-1", "kafka-2", "kafka-3")
     expected = {("node", name) for name in EXAMPLE_HOSTS} | {("kafka", name) for name in kafka}
@@ -141,12 +142,14 @@ def test_every_machine_of_the_inventory_is_asked_and_those_that_run_answer(first
     assert "node on kafka-1 does not answer Prometheus" in first_run.output
 
 
+@pytest.mark.drill
 def test_a_second_run_changes_nothing_and_check_mode_is_clean(first_run, playbook, settings):
     assert first_run.changed > 0
     assert playbook("monitoring.yml", "--limit", HOSTS, *settings).changed == 0
     assert playbook("monitoring.yml", "--limit", HOSTS, *settings, "--check", "--diff").changed == 0
 
 
+@pytest.mark.drill
 def test_exporters_answer_to_the_monitoring_host_only_and_prometheus_to_its_own_machine(first_run, bed):
     for address, port in (("192.0.2.21", 9100), ("192.0.2.41", 9100), ("192.0.2.41", 9090), ("192.0.2.41", 9093)):
         with pytest.raises(TimeoutError):
@@ -155,6 +158,7 @@ def test_exporters_answer_to_the_monitoring_host_only_and_prometheus_to_its_own_
     assert {line.split()[3].rpartition(":")[0] for line in listening.splitlines()} == {"127.0.0.1"}
 
 
+@pytest.mark.drill
 def test_an_exporter_that_stops_is_told_and_so_is_its_return(first_run, bed, prometheus, told):
     bed.ssh("lake-1", "systemctl stop prometheus-node-exporter")
     try:
@@ -172,6 +176,7 @@ def test_an_exporter_that_stops_is_told_and_so_is_its_return(first_run, bed, pro
     wait_for(lambda: not prometheus.query(firing)[0], 30, "the end of the alert")
 
 
+@pytest.mark.drill
 def test_what_scripts_and_certificates_say_is_measured(first_run, bed, prometheus):
     bed.ssh(
         "lake-1",
@@ -194,6 +199,7 @@ def test_what_scripts_and_certificates_say_is_measured(first_run, bed, prometheu
         )
 
 
+@pytest.mark.drill
 def test_prometheus_takes_every_expression_and_the_boards_of_machines_show_all(first_run, prometheus):
     wanted = [(f"{board}: {panel['title']}", expression) for board in BOARDS for panel, expression in shown(board)]
     wait_for(lambda: prometheus.query("instance:cpu_used:ratio")[0], 30, "the first recording")
@@ -203,6 +209,7 @@ def test_prometheus_takes_every_expression_and_the_boards_of_machines_show_all(f
             assert rows, f"{where}: {expression} gives nothing"
 
 
+@pytest.mark.drill
 def test_every_rule_passes_its_tests(first_run, bed):
     """With the promtool of the version that runs."""
     folder = bed.root("monitor-1") / "root" / "rules"

@@ -8,6 +8,7 @@ from conftest import wait_for
 
 from data_platform_core.warehouse import prepare_warehouse
 
+pytestmark = pytest.mark.drill
 HOST, ADDRESS = "warehouse-1", "192.0.2.31"
 PLATFORM = {"crm_publisher": "publishes", "crm_dbt": "models", "airflow": "schedules"}
 ROWS = [("r1", "orders", 1, None), ("r1", "events", 2, 2), ("r2", "orders", 2, 2)]
@@ -171,7 +172,6 @@ def test_a_changed_database_is_put_back_with_the_same_rows_and_kept_beside(backu
     assert "warehouse_before_restore is still there, from an earlier restore" in said
 
 
-@pytest.mark.drill
 def test_a_truncated_dump_is_named_and_changes_nothing(backup, restore, bed, dsn):
     copy, _ = backup
     before = digest(dsn)
@@ -186,7 +186,6 @@ def test_a_truncated_dump_is_named_and_changes_nothing(backup, restore, bed, dsn
     assert digest(dsn) == before
 
 
-@pytest.mark.drill
 def test_a_dump_that_breaks_while_it_is_put_back_changes_nothing(backup, restore, bed, dsn):
     copy, _ = backup
     before = digest(dsn)
@@ -199,7 +198,6 @@ def test_a_dump_that_breaks_while_it_is_put_back_changes_nothing(backup, restore
     assert digest(dsn) == before
 
 
-@pytest.mark.drill
 def test_a_backup_that_breaks_off_is_not_taken_for_one(backup, bed, playbook):
     listing = "ls -A /var/backups/postgresql"
     before = bed.ssh(HOST, listing)
@@ -213,7 +211,6 @@ def test_a_backup_that_breaks_off_is_not_taken_for_one(backup, bed, playbook):
     assert bed.ssh(HOST, listing) == before
 
 
-@pytest.mark.drill
 def test_the_newest_backups_are_kept_and_no_more(backup, bed, restore):
     bed.ssh(HOST, "cd /var/backups/postgresql; for day in $(seq 10 29); do mkdir 202001${day}T000000Z; done")
     bed.ssh(HOST, "systemctl start crm-postgresql-backup")
@@ -224,7 +221,6 @@ def test_the_newest_backups_are_kept_and_no_more(backup, bed, restore):
     assert "is not a file on the control node" in restore("./nowhere.dump", fails=True)
 
 
-@pytest.mark.drill
 def test_a_host_that_lost_power_serves_again(server, bed, dsn):
     bed.kill(HOST)
     bed.start(HOST)
@@ -239,7 +235,6 @@ def test_a_host_that_lost_power_serves_again(server, bed, dsn):
     wait_for(answers, what="an answer")
 
 
-@pytest.mark.drill
 def test_an_empty_host_gets_its_rows_and_roles_back(backup, restore, bed, dsn, playbook):
     copy, before = backup
     bed.empty(HOST)

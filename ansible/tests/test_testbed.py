@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import psutil
+import pytest
 from conftest import wait_for
 
 from data_platform_core.settings import load_settings
@@ -45,6 +46,7 @@ def test_ctrl_c_leaves_nothing(bed):
     assert not folder.exists()
 
 
+@pytest.mark.drill
 def test_a_killed_bed_is_taken_back_by_the_kernel_and_its_folder_by_the_next(bed):
     process, folder = start_bed("sleep 1000")
     process.kill()
@@ -57,6 +59,7 @@ def test_a_killed_bed_is_taken_back_by_the_kernel_and_its_folder_by_the_next(bed
     assert cgroups_of(folder) == []
 
 
+@pytest.mark.drill
 def test_the_exit_code_is_that_of_the_command(bed):
     crm = str(load_settings().home / "bin" / "crm")
     assert subprocess.run([crm, "testbed", "--", "sh", "-c", "exit 7"], capture_output=True).returncode == 7
