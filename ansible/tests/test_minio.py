@@ -1,6 +1,7 @@
 """Role minio on a real host: who reaches which bucket, and how."""
 
 import json
+import ssl
 import urllib.error
 import urllib.request
 
@@ -95,6 +96,13 @@ def test_changed_passwords_are_set_and_the_old_ones_refused(server, bed, s3, pla
     assert s3("spark").get_object(Bucket="lake", Key="kept")["Body"].read() == b"kept"
     assert refused(old_spark.list_objects_v2, Bucket="lake") == "SignatureDoesNotMatch"
     assert refused(old_root.list_objects_v2, Bucket="lake") == "SignatureDoesNotMatch"
+
+
+def test_the_certificate_is_renewed(server, playbook):
+    before = ssl.get_server_certificate(("192.0.2.21", 9000))
+    playbook("minio.yml", "-e", '{"internal_ca_renew": true}')
+    assert ssl.get_server_certificate(("192.0.2.21", 9000)) != before
+    assert playbook("minio.yml").changed == 0
 
 
 def test_rights_given_by_hand_are_taken_back(server, s3, playbook):

@@ -1,6 +1,7 @@
 """Role postgresql on a real host: who comes in, what the platform finds, and that a backup brings the same rows back."""
 
 import json
+import subprocess
 
 import psycopg
 import pytest
@@ -115,6 +116,19 @@ def test_a_changed_password_is_all_that_a_run_changes_and_the_old_one_is_refused
     psycopg.connect(dsn()).close()
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         psycopg.connect(old)
+
+
+def test_the_certificate_is_renewed(server, dsn, playbook):
+    def certificate():
+        shown = ["openssl", "s_client", "-starttls", "postgres", "-connect", f"{ADDRESS}:5432"]
+        said = subprocess.run(shown, input="", capture_output=True, text=True).stdout
+        return said[said.index("-----BEGIN") : said.index("-----END")]
+
+    before = certificate()
+    playbook("postgresql.yml", "-e", '{"internal_ca_renew": true}')
+    assert certificate() != before
+    psycopg.connect(dsn()).close()
+    assert playbook("postgresql.yml").changed == 0
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,8 @@ try:
 except ImportError:
     pass  # admin() says so
 
+_PREFERRED = 0  # the kind of election that the first replica of each partition wins
+
 
 def main():
     """Run the module."""
@@ -61,7 +63,7 @@ def main():
             if refused:
                 module.fail_json(msg=f"Kafka refused to move: {refused}")
             _wait(client, module)
-            client.elect_leaders("PREFERRED", raise_errors=False)
+            client.elect_leaders(_PREFERRED, raise_errors=False)
 
     def lines(state):
         return "".join(f"{p.topic}-{p.partition}: {state[p]}\n" for p in sorted(state))

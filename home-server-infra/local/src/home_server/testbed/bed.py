@@ -204,6 +204,8 @@ class Bed:
             if time.monotonic() > deadline:
                 raise CrmError(f"the test host {name} cannot be killed")
             time.sleep(0.02)
+        # the kernel takes the host's end of the cable back in its own time, and a new host would find it there
+        subprocess.run(["ip", "link", "delete", f"vb-{name}"], capture_output=True)
         host.process = None
 
     def empty(self, name: str) -> Host:
