@@ -75,7 +75,7 @@ def test_every_role_says_what_it_does():
 def test_collections_of_the_playbooks_are_those_that_are_installed_here():
     pinned = {
         collection["name"]: collection["version"]
-        for collection in yaml.safe_load((ROOT / "ansible/requirements.yml").read_text())["collections"]
+        for collection in yaml.safe_load((ROOT / "ansible/collections/requirements.yml").read_text())["collections"]
     }
     installed = Path(sysconfig.get_path("purelib")) / "ansible_collections"
     for name, version in pinned.items():
