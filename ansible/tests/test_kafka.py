@@ -74,25 +74,8 @@ def read_all(settings):
     return values
 
 
-def test_the_topics_are_those_of_the_platform_with_three_replicas(cluster, client):
-    topics = AdminClient(client("platform")).list_topics(timeout=20).topics
-    assert {topic(entity) for entity in ENTITIES} <= set(topics)
-    for entity in ENTITIES:
-        for partition in topics[topic(entity)].partitions.values():
-            assert sorted(partition.replicas) == [1, 2, 3] == sorted(partition.isrs)
-
-
-def test_a_second_run_changes_nothing(cluster, playbook):
-    assert cluster.changed > 0
-    assert playbook("hosts.yml", "kafka.yml", "--limit", "kafka").changed == 0
-
-
-@pytest.mark.drill
-def test_check_mode_is_clean(cluster, playbook):
-    assert playbook("hosts.yml", "kafka.yml", "--limit", "kafka", "--check", "--diff").changed == 0
-
-
-def test_without_tls_a_password_or_rights_nothing_is_to_be_had(cluster, client):
+def check_refusals(client):
+    """Without TLS, the password or rights, nothing is to be had."""
     plain = AdminClient({"bootstrap.servers": SERVERS})
     with pytest.raises(KafkaException):
         plain.list_topics(timeout=5)
@@ -113,6 +96,28 @@ def test_without_tls_a_password_or_rights_nothing_is_to_be_had(cluster, client):
         KafkaError.GROUP_AUTHORIZATION_FAILED,
     )
     consumer.close()
+
+
+def test_the_topics_are_those_of_the_platform_with_three_replicas(cluster, client):
+    topics = AdminClient(client("platform")).list_topics(timeout=20).topics
+    assert {topic(entity) for entity in ENTITIES} <= set(topics)
+    for entity in ENTITIES:
+        for partition in topics[topic(entity)].partitions.values():
+            assert sorted(partition.replicas) == [1, 2, 3] == sorted(partition.isrs)
+
+
+def test_a_second_run_changes_nothing(cluster, playbook):
+    assert cluster.changed > 0
+    assert playbook("hosts.yml", "kafka.yml", "--limit", "kafka").changed == 0
+
+
+@pytest.mark.drill
+def test_check_mode_is_clean(cluster, playbook):
+    assert playbook("hosts.yml", "kafka.yml", "--limit", "kafka", "--check", "--diff").changed == 0
+
+
+def test_without_tls_a_password_or_rights_nothing_is_to_be_had(cluster, client):
+    check_refusals(client)
 
 
 def test_measurements_are_shown_to_the_monitoring_host_only(cluster, bed):

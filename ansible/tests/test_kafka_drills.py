@@ -3,7 +3,7 @@
 import pytest
 from confluent_kafka.admin import AdminClient
 from conftest import KAFKA_HOSTS, wait_for
-from test_kafka import EVENTS, Load, read_all
+from test_kafka import EVENTS, Load, check_refusals, read_all
 
 from home_server.testbed.bed import Host
 
@@ -46,13 +46,24 @@ def partitions(client, name=EVENTS):
     return AdminClient(client("platform")).list_topics(timeout=20).topics[name].partitions
 
 
-def test_under_zookeeper_a_killed_host_loses_nothing(ensemble, client, sent, bed, playbook):
+def test_under_zookeeper_a_killed_host_loses_nothing_and_an_empty_one_is_healed(ensemble, client, sent, bed, playbook):
     assert "zookeeper" in bed.ssh("kafka-1", "systemctl is-active zookeeper && systemctl cat zookeeper")
     assert playbook("kafka.yml", *ZOOKEEPER).changed == 0
     under_load(client, sent, lambda: bed.kill("kafka-3"))
+    bed.empty("kafka-3")
     bed.start("kafka-3")
-    playbook("kafka_cluster.yml", *ZOOKEEPER)
+    playbook("hosts.yml", "--limit", "kafka-3")
+    playbook("kafka.yml", *ZOOKEEPER)
     assert all(sorted(p.isrs) == [1, 2, 3] for p in partitions(client).values())
+    assert sent <= read_all(client("spark"))
+
+
+def test_under_zookeeper_nothing_is_to_be_had_without_tls_a_password_or_rights(ensemble, client):
+    check_refusals(client)
+
+
+def test_under_zookeeper_a_rolling_restart_is_no_error_at_the_client(ensemble, client, sent, playbook):
+    under_load(client, sent, lambda: playbook("kafka_rolling_restart.yml", *ZOOKEEPER))
 
 
 def test_zookeeper_answers_nobody_without_a_certificate(ensemble, bed):
