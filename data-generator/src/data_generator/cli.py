@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from data_generator.load.backfill import backfill_units, master_units
+from data_generator.load.backfill import backfill_units
 from data_generator.load.live import run_live
 from data_generator.load.units import finish_unfinished, send
 from data_generator.sinks import Sink
@@ -92,7 +92,6 @@ def live(
         today = world.day_of(int(clock.now()) * SECOND)
         if today < world.opened_on:
             raise UsageError(f"the shop opens on {world.opened_on}, which is to come: CRM_WORLD_OPENED_ON says so")
-        send(world, master_units(world, today), sink, ledger)
         with _progress(seconds, as_json) as advance:
             run = run_live(world, tps, seconds, sink, ledger, clock, lambda second, made: advance(1, made))
     _report(as_json, records=run.records, sent_again=again, seconds=run.seconds, started_at=run.started_at)

@@ -1,13 +1,14 @@
 """Units are sent once, and again where nobody knows whether they were sent."""
 
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 
 import pytest
 
 from data_generator.load.backfill import backfill_units
 from data_generator.load.live import run_live
 from data_generator.load.units import finish_unfinished, live_unit, send
+from data_generator.world.config import SECOND
 from data_platform_core.contracts import ENTITIES
 from data_platform_core.errors import CrmError, UsageError
 from data_platform_core.ledger.made import Ledger
@@ -33,8 +34,8 @@ class Kept:
 class FakeClock:
     """Time that passes only by waiting; stops after so many waits if told to."""
 
-    def __init__(self, waits=None):
-        self.time, self._waits = float(NOON), waits
+    def __init__(self, waits=None, from_second=0):
+        self.time, self._waits = float(NOON + from_second), waits
 
     def now(self):
         return self.time
@@ -82,6 +83,18 @@ def test_what_failed_to_be_sent_is_unfinished_and_sent_again(world, ledger):
     assert sum(ledger.made(entity).count for entity in ENTITIES) == records
 
 
+def test_a_second_of_traffic_is_begun_whole_whatever_dies_within_it(world, ledger):
+    class Dying(Kept):
+        def put(self, entity, unit, table):
+            raise KeyboardInterrupt
+
+    run_live(world, 30.0, 1, Kept(), ledger, FakeClock())  # so that the masters of the days before are sent
+    with pytest.raises(KeyboardInterrupt):
+        run_live(world, 30.0, 1, Dying(), ledger, FakeClock(from_second=1))
+    # otherwise a customer's sign-up would be an event without a profile for ever
+    assert {unit.entity for unit in ledger.unfinished_units()} == set(ENTITIES)
+
+
 def test_a_ledger_of_another_world_is_refused(world, ledger):
     send(world, [live_unit(world, "events", NOON, 50.0)], Kept(), ledger)
     with pytest.raises(UsageError, match="the settings now say world"):
@@ -92,12 +105,24 @@ def test_live_sends_every_second_and_skips_none_after_a_stall(world, ledger):
     sink, clock = Kept(), FakeClock()
     run = run_live(world, 30.0, 5, sink, ledger, clock)
     assert (run.started_at, run.seconds) == (NOON + 1, 5)
-    assert run.records == sum(table.num_rows for *_, table in sink.tables)
-    seconds = sorted({int(at.timestamp()) for *_, table in sink.tables for at in table["occurred_at"].to_pylist()})
+    live = [table for _, unit, table in sink.tables if "T" in unit]  # without the masters of the days before
+    assert run.records == sum(table.num_rows for table in live)
+    seconds = sorted({int(at.timestamp()) for table in live for at in table["occurred_at"].to_pylist()})
     assert seconds == [NOON + 1 + n for n in range(5)]
     clock.time += 100  # a stall
     later = run_live(world, 30.0, 2, sink, ledger, clock)
     assert later.seconds == 2
+
+
+def test_live_sends_the_masters_of_a_day_that_ends_within_it(world, ledger):
+    sink, clock = Kept(), FakeClock()
+    day = world.day_of(NOON * SECOND)
+    clock.time = world.midnight(day) / SECOND - 3
+    run_live(world, 30.0, 5, sink, ledger, clock)
+    profiles = [unit for entity, unit, _ in sink.tables if entity == "profiles"]
+    last_second = next(n for n, unit in enumerate(profiles) if unit.endswith("T14-59-59"))  # Seoul's midnight, in UTC
+    assert profiles[last_second + 1] == str(day - timedelta(days=1))
+    assert str(day) not in profiles
 
 
 def test_live_stops_after_a_whole_second(world, ledger):

@@ -13,8 +13,8 @@ def test_what_was_sent_is_counted_once(tmp_path):
     ledger = Ledger(tmp_path / "made.jsonl")
     with ledger.writing():
         for _ in range(2):  # a unit that was sent again after a crash
-            ledger.begin(HOUR)
-            ledger.sent(HOUR, Digest(3, 5, 7))
+            ledger.begin([HOUR])
+            ledger.sent([(HOUR, Digest(3, 5, 7))])
     assert ledger.made("events") == Digest(3, 5, 7)
     assert ledger.made("orders") == Digest()
 
@@ -22,23 +22,23 @@ def test_what_was_sent_is_counted_once(tmp_path):
 def test_a_unit_begun_and_not_sent_is_unfinished_with_its_words(tmp_path):
     ledger = Ledger(tmp_path / "made.jsonl")
     with ledger.writing():
-        ledger.begin(HOUR)
+        ledger.begin([HOUR])
     assert Ledger(tmp_path / "made.jsonl").unfinished_units() == [HOUR]
     with ledger.writing():
-        ledger.sent(HOUR, Digest(1, 1, 1))
+        ledger.sent([(HOUR, Digest(1, 1, 1))])
     assert ledger.unfinished_units() == []
 
 
 def test_a_line_cut_short_by_a_crash_is_not_a_line(tmp_path):
     ledger = Ledger(tmp_path / "made.jsonl")
     with ledger.writing():
-        ledger.begin(HOUR)
-        ledger.sent(HOUR, Digest(3, 5, 7))
+        ledger.begin([HOUR])
+        ledger.sent([(HOUR, Digest(3, 5, 7))])
     with (tmp_path / "made.jsonl").open("a") as file:
-        file.write('{"state": "sent", "id": "history/orders/x", "ent')
+        file.write('{"state": "sent", "units": [{"id": "history/orders/x", "count": 1}')
     assert ledger.made("events") == Digest(3, 5, 7)
     with ledger.writing():
-        ledger.begin(HOUR)
+        ledger.begin([HOUR])
     assert ledger.made("events") == Digest(3, 5, 7)
     assert len((tmp_path / "made.jsonl").read_text().splitlines()) == 3
 

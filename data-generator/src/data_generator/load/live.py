@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from data_generator.load.backfill import master_units
 from data_generator.load.units import live_unit, send
 from data_generator.sinks import Sink
-from data_generator.world.config import World
+from data_generator.world.config import SECOND, World
 from data_platform_core.contracts import ENTITIES
 from data_platform_core.ledger.made import Ledger
 
@@ -45,13 +46,19 @@ def run_live(
 ) -> LiveRun:
     """Send `tps` records a second from the next full second on, for so many seconds or until stopped.
 
-    After a stall it catches up: no second is skipped.
+    After a stall it catches up: no second is skipped. Its visitors are the customers of the days before, so the
+    master data of those is sent first, and that of the ended day when midnight passes.
     """
+    day = world.day_of(int(clock.now()) * SECOND)
+    send(world, master_units(world, day), sink, ledger)
     first = int(clock.now()) + 1
     second, records = first, 0
     while seconds is None or second < first + seconds:
         if not clock.wait_until(second + 1):
             break
+        if world.day_of(second * SECOND) > day:
+            day = world.day_of(second * SECOND)
+            send(world, master_units(world, day), sink, ledger)
         made = send(world, [live_unit(world, entity, second, tps) for entity in ENTITIES], sink, ledger)
         records += made
         on_second(second - first + 1, made)

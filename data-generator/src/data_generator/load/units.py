@@ -12,7 +12,6 @@ from data_generator.sinks import Sink
 from data_generator.world.config import HOUR, SECOND, World
 from data_generator.world.records import records_of
 from data_generator.world.visits import EverydayTraffic, LiveTraffic, Traffic
-from data_platform_core.derive.canonical import Digest
 from data_platform_core.errors import UsageError
 from data_platform_core.ledger.made import Ledger, Unit
 
@@ -49,34 +48,35 @@ def send(
 ) -> int:
     """Make and send units that were not sent before; returns how many records that were.
 
-    Units go out in groups: begun in the ledger, put, flushed, and only then sent in the ledger.
+    Units go out in groups: made, begun in the ledger together, put, flushed, and only then sent in the ledger.
     """
     done = ledger.sent_units()
-    waiting: list[tuple[Unit, Digest]] = []
-    total, records = 0, 0
+    total = 0
+    group: list[tuple[Unit, pa.Table]] = []
     for unit in units:
         if unit.id in done:
             on_progress(1, 0)
             continue
-        table = make(world, unit)
-        ledger.begin(unit)
-        sink.put(unit.entity, unit.name, table)
-        waiting.append((unit, digest_of(unit.entity, table)))
-        records += table.num_rows
-        if records >= _RECORDS_A_FLUSH:
-            total += _settle(sink, ledger, waiting)
-            on_progress(len(waiting), records)
-            waiting, records = [], 0
-    total += _settle(sink, ledger, waiting)
-    on_progress(len(waiting), records)
+        group.append((unit, make(world, unit)))
+        if sum(table.num_rows for _, table in group) >= _RECORDS_A_FLUSH:
+            total += _send_group(group, sink, ledger, on_progress)
+            group = []
+    if group:
+        total += _send_group(group, sink, ledger, on_progress)
     return total
 
 
-def _settle(sink: Sink, ledger: Ledger, waiting: list[tuple[Unit, Digest]]) -> int:
+def _send_group(
+    group: list[tuple[Unit, pa.Table]], sink: Sink, ledger: Ledger, on_progress: Callable[[int, int], None]
+) -> int:
+    ledger.begin([unit for unit, _ in group])
+    for unit, table in group:
+        sink.put(unit.entity, unit.name, table)
     sink.flush()
-    for unit, digest in waiting:
-        ledger.sent(unit, digest)
-    return sum(digest.count for _, digest in waiting)
+    ledger.sent([(unit, digest_of(unit.entity, table)) for unit, table in group])
+    records = sum(table.num_rows for _, table in group)
+    on_progress(len(group), records)
+    return records
 
 
 def finish_unfinished(world: World, sink: Sink, ledger: Ledger) -> int:

@@ -1,4 +1,4 @@
-"""The ledger of what was made: a file to which each unit of work is written before and after it is sent.
+"""The ledger of what was made: a file to which units of work are written before and after they are sent.
 
 A unit that was begun and not finished is made again from its own words (the world is a function), so
 that after any crash the ledger and Kafka agree again. A last line cut short by a crash is not a line.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -61,51 +61,55 @@ class Ledger:
             finally:
                 self._known_sent = None
 
-    def begin(self, unit: Unit) -> None:
-        """Write down a unit before its first record is sent."""
-        self._append({"state": "begun", **asdict(unit), "words": dict(unit.words)})
+    def begin(self, units: Sequence[Unit]) -> None:
+        """Write down units before their first record is sent: all of them or, cut short, none.
 
-    def sent(self, unit: Unit, digest: Digest) -> None:
-        """Write down a unit after the broker has acknowledged all its records."""
-        self._append({"state": "sent", "id": unit.id, "entity": unit.entity, **_digest_words(digest)})
+        Records refer to each other across entities: a sign-up's event begun without its profile would
+        never get one.
+        """
+        self._append({"state": "begun", "units": [{**asdict(unit), "words": dict(unit.words)} for unit in units]})
+
+    def sent(self, digests: Sequence[tuple[Unit, Digest]]) -> None:
+        """Write down units after the broker has acknowledged all their records."""
+        lines = [{"id": unit.id, "entity": unit.entity, **_digest_words(digest)} for unit, digest in digests]
+        self._append({"state": "sent", "units": lines})
         if self._known_sent is not None:
-            self._known_sent[unit.id] = digest
+            self._known_sent |= {unit.id: digest for unit, digest in digests}
 
     def sent_units(self) -> dict[str, Digest]:
         """Digest of every unit sent, by its id."""
         if self._known_sent is not None:  # a live run asks every second: the file is not read each time
             return self._known_sent
-        return {line["id"]: _digest_of(line) for line in self._lines() if line["state"] == "sent"}
+        return {unit["id"]: _digest_of(unit) for unit in self._units("sent")}
 
     def unfinished_units(self) -> list[Unit]:
         """Units that were begun and never known to have been sent."""
         sent = self.sent_units()
         begun = {}
-        for line in self._lines():
-            if line["state"] == "begun":
-                unit = Unit(line["entity"], line["kind"], line["name"], tuple(line["words"].items()))
-                begun[unit.id] = unit
+        for words in self._units("begun"):
+            unit = Unit(words["entity"], words["kind"], words["name"], tuple(words["words"].items()))
+            begun[unit.id] = unit
         return [unit for id_, unit in begun.items() if id_ not in sent]
 
     def worlds(self) -> set[str]:
         """The worlds whose records the ledger holds; more than one can never agree with one lake."""
-        return {str(line["words"]["world"]) for line in self._lines() if line["state"] == "begun"}
+        return {str(unit["words"]["world"]) for unit in self._units("begun")}
 
     def made(self, entity: str) -> Digest:
         """Digest of all that was made of an entity."""
         total = Digest()
-        seen = {line["id"]: line for line in self._lines() if line["state"] == "sent"}
-        for line in seen.values():
-            if line["entity"] == entity:
-                total += _digest_of(line)
+        seen = {unit["id"]: unit for unit in self._units("sent")}
+        for unit in seen.values():
+            if unit["entity"] == entity:
+                total += _digest_of(unit)
         return total
 
-    def _lines(self) -> Iterator[dict[str, Any]]:
+    def _units(self, state: str) -> Iterator[dict[str, Any]]:
         if not self._path.exists():
             return
-        for line in self._path.read_text().splitlines():
-            if line.endswith("}"):
-                yield json.loads(line)
+        for line in self._path.read_text().splitlines(keepends=True):
+            if line.endswith("\n") and (group := json.loads(line))["state"] == state:
+                yield from group["units"]
 
     def _append(self, line: dict[str, Any]) -> None:
         with self._path.open("a") as file:
