@@ -29,7 +29,7 @@ from data_platform_core.contracts import CONTRACTS, ENTITIES
 from data_platform_core.kafka import client_settings
 from data_platform_core.layers import TOPICS, lake_table
 from data_platform_core.ledger import stores
-from data_platform_core.ledger.made import Ledger, Unit
+from data_platform_core.ledger.made import Ledger
 from home_server.airflow_api import AirflowApi
 from home_server.demo import DAG, has_landed
 
@@ -320,14 +320,9 @@ def history_window(settings):
 
 def sent_units(settings):
     """Every unit that was sent, with the words that make it again."""
-    lines = [json.loads(line) for line in settings.ledger_file.read_text().splitlines()]
-    sent = {line["id"] for line in lines if line["state"] == "sent"}
-    units = [
-        Unit(line["entity"], line["kind"], line["name"], tuple(line["words"].items()))
-        for line in lines
-        if line["state"] == "begun"
-    ]
-    return [unit for unit in dict.fromkeys(units) if unit.id in sent]
+    ledger = Ledger(settings.ledger_file)
+    sent = ledger.sent_units()
+    return [unit for unit in ledger.begun_units() if unit.id in sent]
 
 
 def made(settings, entity):

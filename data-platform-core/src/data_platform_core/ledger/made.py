@@ -82,14 +82,15 @@ class Ledger:
             return self._known_sent
         return {unit["id"]: _digest_of(unit) for unit in self._units("sent")}
 
+    def begun_units(self) -> list[Unit]:
+        """Every unit begun, once, with the words that make it again."""
+        units = self._units("begun")
+        return list(dict.fromkeys(Unit(u["entity"], u["kind"], u["name"], tuple(u["words"].items())) for u in units))
+
     def unfinished_units(self) -> list[Unit]:
         """Units that were begun and never known to have been sent."""
         sent = self.sent_units()
-        begun = {}
-        for words in self._units("begun"):
-            unit = Unit(words["entity"], words["kind"], words["name"], tuple(words["words"].items()))
-            begun[unit.id] = unit
-        return [unit for id_, unit in begun.items() if id_ not in sent]
+        return [unit for unit in self.begun_units() if unit.id not in sent]
 
     def worlds(self) -> set[str]:
         """The worlds whose records the ledger holds; more than one can never agree with one lake."""
