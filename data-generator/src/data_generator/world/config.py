@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, timedelta
 from functools import cached_property
 from zoneinfo import ZoneInfo
@@ -18,13 +18,43 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 """Microseconds, the unit of all times in the world."""
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 """Raised whenever the same settings make other records."""
 
 
 @dataclass(frozen=True)
+class Retention:
+    """The retention contract: the share of customers who visit the shop n days after they signed up."""
+
+    d1: float = 0.28
+    d7: float = 0.13
+    d30: float = 0.06
+
+
+@dataclass(frozen=True)
+class Funnel:
+    """The conversion contract: the share of sessions that go from one stage to the next.
+
+    Only known customers check out, so `checkout` and `purchase` are shares of their sessions.
+    """
+
+    view: float = 0.62
+    """of sessions: at least one product is looked at; the others bounce"""
+    cart: float = 0.34
+    """of sessions with a product: something is put into the cart"""
+    checkout: float = 0.55
+    """of known customers' sessions with a cart: checkout is begun"""
+    purchase: float = 0.70
+    """of checkouts: the order is paid, as far as stock allows"""
+
+
+@dataclass(frozen=True)
 class World:
-    """The settings of a world; equal worlds hold equal records."""
+    """The settings of a world; equal worlds hold equal records.
+
+    `customers` and `events_per_day` are those of the shop's first year: so many have signed up by its end, and
+    so many records of visits a day are its mean. Both grow with the shop after it.
+    """
 
     seed: int
     opened_on: date
@@ -33,6 +63,12 @@ class World:
     events_per_day: int
     time_zone: str
     currency: str
+    country: str = "KR"
+    locale: str = "ko_KR"
+    growth_per_year: float = 0.25
+    known_share: float = 0.55
+    retention: Retention = field(default_factory=Retention)
+    funnel: Funnel = field(default_factory=Funnel)
 
     @cached_property
     def draws(self) -> Draws:
@@ -78,6 +114,19 @@ class World:
         """The day on which the calendar of the world ends."""
         return self.opened_on + timedelta(days=365 * 20)
 
-    def midnight_before(self, at: I64) -> I64:
-        """The start of the shop's day at each time."""
-        return self.day_starts[np.searchsorted(self.day_starts, at, side="right") - 1]
+    @cached_property
+    def closes_at(self) -> int:
+        """When the calendar of the world ends, in microseconds since 1970."""
+        return self.midnight(self.closes_on)
+
+    @cached_property
+    def months(self) -> I64:
+        """The month of each day of the calendar, counted from year 0."""
+        return np.array([day.year * 12 + day.month - 1 for day in self.days(self.opened_on, self.closes_on)])
+
+    def day_number(self, at: I64) -> I64:
+        """Days since the opening, at each time; -1 before it."""
+        return np.searchsorted(self.day_starts, at, side="right") - 1
+
+    def __hash__(self) -> int:
+        return hash(self.id)

@@ -48,7 +48,12 @@ class Draws:
 
     def ids(self, prefix: str, purpose: str, counter: U64) -> pa.Array:
         """Ids of 16 hexadecimal digits behind a prefix."""
-        return pc.binary_join_element_wise(prefix, _hex(self.bits(purpose, counter)), "")
+        return self.as_ids(prefix, self.bits(purpose, counter))
+
+    @staticmethod
+    def as_ids(prefix: str, bits: U64) -> pa.Array:
+        """Random bits as ids of 16 hexadecimal digits behind a prefix."""
+        return pc.binary_join_element_wise(prefix, _hex(bits), "")
 
     def long_ids(self, purpose: str, counter: U64) -> pa.Array:
         """Ids of 32 hexadecimal digits."""
@@ -58,6 +63,14 @@ class Draws:
 
     def _key(self, purpose: str) -> np.uint64:
         return _key(self._seed, purpose)
+
+
+def hash_of(draws: Draws, purpose: str, *parts: U64 | I64 | int) -> U64:
+    """One counter out of several, for draws that depend on all of them."""
+    counter = np.zeros(1, dtype=np.uint64)
+    for place, part in enumerate(parts):
+        counter = draws.bits(f"{purpose}, part {place}", counter ^ np.asarray(part).astype(np.uint64))
+    return counter
 
 
 @lru_cache(maxsize=1024)

@@ -6,223 +6,199 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_generator.world import masters
-from data_generator.world.config import HOUR, World
-from data_generator.world.draws import I64, U64
+from data_generator.world.calendar import campaigns
+from data_generator.world.config import SECOND, World
+from data_generator.world.customers import customer_ids, profiles_within
+from data_generator.world.draws import I64
+from data_generator.world.load import EVERYDAY, Profile
+from data_generator.world.orders import Till, order_ids, orders_table, session_products, units_a_week
+from data_generator.world.products import categories, category_of, ids_pool, products_within, search_paths
 from data_generator.world.visits import (
-    ADD_TO_CART,
-    CLICK,
-    MAX_SESSION,
+    CARTS,
+    CHOICE_OF_STEP,
+    LANDING,
+    LIST,
     PURCHASE,
     REMOVE,
+    SEARCH,
     STEP_TYPES,
-    LiveTraffic,
+    Floor,
     Sessions,
     Steps,
-    Traffic,
-    chosen_product,
-    has_campaign,
-    sessions_of,
     step_counter,
-    steps_of,
 )
 from data_platform_core.contracts import CONTRACTS
 from data_platform_core.derive.arrow import arrow_schema
+from data_platform_core.errors import UsageError
 
 DEVICES = np.array(["mobile_web", "mobile_app", "desktop", "tablet"])
 _DEVICE_WEIGHTS = np.array([0.42, 0.33, 0.20, 0.05])
-_CAMPAIGNS = (
+_SOURCES = (
     ("naver", "search_ad", "brand_search", "https://search.naver.com/"),
     ("google", "search_ad", "generic_search", "https://www.google.com/"),
-    ("instagram", "social", "autumn_lookbook", "https://www.instagram.com/"),
+    ("instagram", "social", "lookbook", "https://www.instagram.com/"),
     ("kakao", "message", "weekly_deals", "https://talk.kakao.com/"),
-    ("newsletter", "email", "member_days", None),
+    ("newsletter", "email", "new_arrivals", None),
 )
-_PATHS = np.array(["/", "/deal", "/login", "/search", "/product", "/product", "/cart", "/checkout", "/order/complete"])
-PAYMENTS = np.array(["card", "bank_transfer", "mobile_pay", "points"])
-_PAYMENT_WEIGHTS = np.array([0.55, 0.10, 0.32, 0.03])
-_STATUS_DELAYS = (("cancelled", 1), ("cancelled", 3), ("refunded", 24), ("refunded", 48))
-_STATUS_WEIGHTS = np.array([0.03, 0.02, 0.015, 0.015])
 
 
-def records_of(world: World, entity: str, traffic: Traffic, start: int, end: int) -> pa.Table:
-    """All records of an entity with event times within [start, end) microseconds, in time order."""
-    table = _MAKERS[entity](world, traffic, start, end)
-    contract = CONTRACTS[entity]
-    order = [("occurred_at", "ascending"), *((name, "ascending") for name in contract.key)]
-    return table.select(arrow_schema(contract).names).cast(arrow_schema(contract)).sort_by(order)
+class Shop:
+    """The records of a world under a load profile: of any window, whatever was asked before, the same.
+
+    Windows that follow each other are made fastest.
+    """
+
+    def __init__(self, world: World, profile: Profile = EVERYDAY) -> None:
+        self.world, self.profile = world, profile
+        self._till = Till(world)
+        self._floor: Floor | None = None
+        self._floor_at = 0
+
+    def records(self, entity: str, start: int, end: int) -> pa.Table:
+        """All records of an entity with event times within [start, end) microseconds, in time order.
+
+        Raises:
+            UsageError: the window is not of full seconds, or outside the world's calendar.
+        """
+        world = self.world
+        if start % SECOND or end % SECOND:
+            raise UsageError("a window of the world begins and ends on a full second")
+        if not world.opened_at <= start <= end <= world.closes_at:
+            raise UsageError(
+                f"the world's calendar goes from {world.opened_on} to {world.closes_on}: the window is not within it"
+            )
+        table = self._makers[entity](self, start, end)
+        names = arrow_schema(CONTRACTS[entity]).names
+        return table.select(names).cast(arrow_schema(CONTRACTS[entity]))
+
+    def _events(self, start: int, end: int) -> pa.Table:
+        if self._floor is None or self._floor_at != start:
+            self._floor = Floor(self.world, start)
+        sessions, steps = self._floor.advance(self.profile, end)
+        self._floor_at = end
+        paid = self._till.sales(self.profile, start, end).paid.counter
+        order = np.lexsort((steps.step, sessions.counter[steps.session], steps.at))
+        return _events_table(self.world, sessions, steps[order], paid)
+
+    def _orders(self, start: int, end: int) -> pa.Table:
+        return _by_time("orders", orders_table(self.world, self._till.sales(self.profile, start, end)))
+
+    def _products(self, start: int, end: int) -> pa.Table:
+        return _by_time("products", products_within(self.world, start, end, units_a_week(self.world)))
+
+    def _profiles(self, start: int, end: int) -> pa.Table:
+        return _by_time("profiles", profiles_within(self.world, start, end))
+
+    _makers = {"events": _events, "orders": _orders, "products": _products, "profiles": _profiles}
 
 
-def events_of(world: World, traffic: Traffic, start: int, end: int) -> pa.Table:
-    """Steps of visitors, and the sign-ups."""
-    sessions = sessions_of(world, traffic, start - MAX_SESSION, end)
-    steps = steps_of(world, sessions)
-    chosen = (steps.at >= start) & (steps.at < end)
-    steps = Steps(*(getattr(steps, name)[chosen] for name in Steps.__dataclass_fields__))
-    return pa.concat_tables([_steps_table(world, sessions, steps), _signup_events(world, traffic, start, end)])
+def _by_time(entity: str, table: pa.Table) -> pa.Table:
+    keys = ["occurred_at", *(name for name in CONTRACTS[entity].key if name != "sequence")]
+    return table.sort_by([(name, "ascending") for name in keys])
 
 
-def _steps_table(world: World, sessions: Sessions, steps: Steps) -> pa.Table:
+def _events_table(world: World, sessions: Sessions, steps: Steps, paid: np.ndarray) -> pa.Table:
     draws = world.draws
-    per_session = _session_columns(world, sessions)
-    of_step = {name: column.take(pa.array(steps.session)) for name, column in per_session.items()}
+    session = pa.array(steps.session)
     counter = sessions.counter[steps.session]
-    product = chosen_product(world, counter, steps.nth_of_type)
-    means_product = np.isin(steps.type, (CLICK, ADD_TO_CART, REMOVE))
-    is_purchase = steps.type == PURCHASE
+    step = steps.step
+    is_purchase = step == PURCHASE
+    sold_out = np.zeros(len(step), dtype=bool)
+    sold_out[is_purchase] = ~np.isin(counter[is_purchase], paid)
+    step = np.where(sold_out, REMOVE, step)  # whose basket is sold out puts back what was in it
+    choice = CHOICE_OF_STEP[step]
+    put_back = step == REMOVE
+    in_cart = sessions.has[:, list(CARTS)].sum(axis=1)
+    choice = np.where(put_back, in_cart[steps.session] - 1, choice)
+    means = np.flatnonzero(choice >= 0)
+    product = np.full(len(step), -1)
+    product[means] = session_products(world, sessions, steps.session[means], choice[means])
+    is_signup = sessions.is_signup[steps.session] & (step == LANDING)
+    types = pa.array([*STEP_TYPES, "signup"])
+    of_step = {name: column.take(session) for name, column in _session_columns(world, sessions).items()}
     return pa.table(
         {
-            "schema_version": np.ones(len(steps.at), dtype=np.int64),
-            "event_id": draws.long_ids("event", step_counter(world, counter, steps.nth)),
-            "event_type": STEP_TYPES[steps.type],
+            "schema_version": np.ones(len(step), dtype=np.int64),
+            "event_id": draws.long_ids("event", step_counter(counter, steps.step)),
+            "event_type": types.take(pa.array(np.where(is_signup, len(STEP_TYPES), step))),
             **of_step,
-            "page_path": _PATHS[steps.type],
-            "product_id": _where(means_product, masters.product_ids(world, product)),
-            "order_id": _where(is_purchase, draws.ids("ord_", "order", counter)),
+            "page_path": _page_paths(world, sessions, steps.session, step, product, is_signup),
+            "product_id": ids_pool(world).take(_or_null(product)),
+            "order_id": pc.if_else(pa.array(step == PURCHASE), order_ids(world, counter), pa.scalar(None, pa.string())),
             "occurred_at": steps.at,
             "sequence": steps.at,
         }
     )
 
 
+def _page_paths(
+    world: World, sessions: Sessions, session: I64, step: I64, product: I64, is_signup: np.ndarray
+) -> pa.Array:
+    """The page of each step, out of a pool: fixed ones, searches and lists by category, products by number."""
+    kinds = categories(world)
+    fixed = ["/", "/deal", "/login", "/signup", "/cart", "/checkout", "/order/complete"]
+    searches, lists = len(fixed), len(fixed) + len(kinds)
+    products = lists + len(kinds)
+    pool = pa.concat_arrays(
+        [
+            pa.array([*fixed, *search_paths(world), *(f"/category/{kind.path}" for kind in kinds)]),
+            pc.binary_join_element_wise("/product/", ids_pool(world), ""),
+        ]
+    )
+    of_step = np.array([1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 5, 6])
+    page = of_step[step]
+    aim = sessions.focus.copy()
+    first = np.flatnonzero(aim < 0)
+    aim[first] = category_of(world, session_products(world, sessions, first, np.zeros(len(first), np.int64)))
+    page = np.where(step == SEARCH, searches + aim[session], page)
+    page = np.where(step == LIST, lists + aim[session], page)
+    page = np.where((product >= 0) & (step != REMOVE), products + product, page)
+    page = np.where(is_signup, 3, page)
+    return pool.take(pa.array(page))
+
+
 def _session_columns(world: World, sessions: Sessions) -> dict[str, pa.Array]:
     draws, counter = world.draws, sessions.counter
     is_known = sessions.customer >= 0
     owner = np.maximum(sessions.customer, 0).astype(np.uint64)
-    campaign = np.where(
-        has_campaign(world, counter), draws.integer("campaign", counter, len(_CAMPAIGNS)), len(_CAMPAIGNS)
+    device = _devices(world, sessions, is_known, owner)
+    visitor = np.where(
+        is_known,
+        draws.bits("visitor of customer", owner * np.uint64(4) + device.astype(np.uint64)),
+        draws.bits("visitor", counter),
     )
-    source, medium, name, referrer = (
-        pa.array([*column, None], pa.string()).take(pa.array(campaign)) for column in zip(*_CAMPAIGNS, strict=True)
+    names = [campaign.name for campaign in campaigns(world)]
+    media = [campaign.medium for campaign in campaigns(world)]
+    nothing: list[None] = [None] * len(names)
+    pools = (
+        [*(s[0] for s in _SOURCES), *(["shop"] * len(names))],
+        [*(s[1] for s in _SOURCES), *media],
+        [*(s[2] for s in _SOURCES), *names],
+        [*(s[3] for s in _SOURCES), *nothing],
     )
+    at = _or_null(sessions.source)
+    source, medium, campaign, referrer = (pa.array(pool, pa.string()).take(at) for pool in pools)
     return {
-        "visitor_id": pc.if_else(
-            is_known, draws.ids("vis_", "visitor of customer", owner), draws.ids("vis_", "visitor", counter)
-        ),
-        "customer_id": _where(is_known, masters.customer_ids(world, owner)),
+        "visitor_id": draws.as_ids("vis_", visitor),
+        "customer_id": pc.if_else(pa.array(is_known), customer_ids(world, owner), pa.scalar(None, pa.string())),
         "session_id": draws.ids("ses_", "session", counter),
         "referrer": referrer,
-        "device": pa.array(DEVICES[draws.choice("device", counter, _DEVICE_WEIGHTS)]),
+        "device": pa.array(DEVICES).take(pa.array(device)),
         "utm_source": source,
         "utm_medium": medium,
-        "utm_campaign": name,
+        "utm_campaign": campaign,
     }
 
 
-def _signup_events(world: World, traffic: Traffic, start: int, end: int) -> pa.Table:
-    owner, at = _signups(world, traffic, start, end)
-    draws, count = world.draws, len(at)
-    nothing = pa.nulls(count, pa.string())
-    return pa.table(
-        {
-            "schema_version": np.ones(count, dtype=np.int64),
-            "event_id": draws.long_ids("sign-up event", owner),
-            "event_type": pa.repeat("signup", count),
-            "visitor_id": draws.ids("vis_", "visitor of customer", owner),
-            "customer_id": masters.customer_ids(world, owner),
-            "session_id": draws.ids("ses_", "sign-up session", owner),
-            "referrer": nothing,
-            "device": DEVICES[draws.choice("device", owner, _DEVICE_WEIGHTS)],
-            "utm_source": nothing,
-            "utm_medium": nothing,
-            "utm_campaign": nothing,
-            "page_path": pa.repeat("/signup", count),
-            "product_id": nothing,
-            "order_id": nothing,
-            "occurred_at": at,
-            "sequence": at,
-        }
-    )
-
-
-def orders_of(world: World, traffic: Traffic, start: int, end: int) -> pa.Table:
-    """Orders paid within the window, and what became within it of those paid before."""
-    tables = [_orders_table(world, traffic, "paid", 0, start, end)]
-    if not isinstance(traffic, LiveTraffic):  # live orders are too young to be cancelled within their window
-        for place, (status, hours) in enumerate(_STATUS_DELAYS):
-            tables.append(_orders_table(world, traffic, status, hours * HOUR, start, end, place))
-    return pa.concat_tables(tables)
-
-
-def _orders_table(
-    world: World, traffic: Traffic, status: str, delay: int, start: int, end: int, fate: int | None = None
-) -> pa.Table:
+def _devices(world: World, sessions: Sessions, is_known: np.ndarray, owner: np.ndarray) -> I64:
+    """The device of each session: a customer has one for most visits and another for the rest."""
     draws = world.draws
-    sessions = sessions_of(world, traffic, start - delay - MAX_SESSION, end - delay)
-    sessions = sessions[sessions.counts[:, PURCHASE] == 1]
-    if fate is not None:
-        weights = np.append(_STATUS_WEIGHTS, 1 - _STATUS_WEIGHTS.sum())
-        sessions = sessions[draws.choice("fate of the order", sessions.counter, weights) == fate]
-    steps = steps_of(world, sessions)
-    ordered_at = steps.at[steps.type == PURCHASE]
-    chosen = (ordered_at + delay >= start) & (ordered_at + delay < end)
-    sessions, ordered_at = sessions[chosen], ordered_at[chosen]
-    lines, gross = _lines(world, sessions, ordered_at)
-    has_coupon = draws.uniform("has a coupon", sessions.counter) < 0.2
-    discount = np.where(has_coupon, gross // 10, 0)
-    owner = sessions.customer.astype(np.uint64)
-    occurred_at = ordered_at + delay
-    return pa.table(
-        {
-            "schema_version": np.ones(len(gross), dtype=np.int64),
-            "order_id": draws.ids("ord_", "order", sessions.counter),
-            "order_event_id": draws.long_ids(f"order {status}", sessions.counter),
-            "customer_id": masters.customer_ids(world, owner),
-            "status": pa.repeat(status, len(gross)),
-            "ordered_at": ordered_at,
-            "lines": lines,
-            "discount_minor": discount,
-            "total_minor": gross - discount,
-            "currency": pa.repeat(world.currency, len(gross)),
-            "payment_method": PAYMENTS[draws.choice("payment", sessions.counter, _PAYMENT_WEIGHTS)],
-            "occurred_at": occurred_at,
-            "sequence": occurred_at,
-        }
-    )
+    at_hand = draws.uniform("which device", sessions.counter)
+    usual = draws.choice("usual device", owner, _DEVICE_WEIGHTS)
+    other = draws.choice("other device", owner, _DEVICE_WEIGHTS)
+    anyone = draws.choice("device", sessions.counter, _DEVICE_WEIGHTS)
+    return np.where(is_known, np.where(at_hand < 0.75, usual, other), anyone)
 
 
-def _lines(world: World, sessions: Sessions, ordered_at: I64) -> tuple[pa.Array, I64]:
-    """Order lines from what lies in the cart, and each order's sum."""
-    counts = sessions.counts[:, ADD_TO_CART]
-    order = np.repeat(np.arange(len(counts)), counts)
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-    nth = np.arange(len(order)) - offsets[order]
-    counter = sessions.counter[order]
-    product = chosen_product(world, counter, nth)
-    quantity = 1 + world.draws.integer("quantity", world.draws.bits("line", counter) ^ nth.astype(np.uint64), 3) // 2
-    price = masters.price_minor(world, product, ordered_at[order])
-    structs = pa.StructArray.from_arrays(
-        [masters.product_ids(world, product), pa.array(quantity), pa.array(price)],
-        names=["product_id", "quantity", "unit_price_minor"],
-    )
-    gross = np.bincount(order, weights=(quantity * price).astype(float), minlength=len(counts)).astype(np.int64)
-    return pa.ListArray.from_arrays(pa.array(offsets), structs), gross
-
-
-def products_of(world: World, traffic: Traffic, start: int, end: int) -> pa.Table:
-    """Versions of products that begin within the window."""
-    find = masters.live_refills if isinstance(traffic, LiveTraffic) else masters.refills
-    return masters.products_table(world, *find(world, start, end))
-
-
-def profiles_of(world: World, traffic: Traffic, start: int, end: int) -> pa.Table:
-    """Versions of customers that begin within the window: sign-ups, and changes of grade."""
-    owner, at = _signups(world, traffic, start, end)
-    signed = masters.profiles_table(world, owner, at, at, np.zeros(len(at), dtype=np.int64))
-    if isinstance(traffic, LiveTraffic):
-        return signed
-    changed, changed_at, grade = masters.grade_changes(world, start, end)
-    before = masters.signed_up_at(world)[changed.astype(np.int64)]
-    return pa.concat_tables([signed, masters.profiles_table(world, changed, before, changed_at, grade)])
-
-
-def _signups(world: World, traffic: Traffic, start: int, end: int) -> tuple[U64, I64]:
-    find = masters.live_signups if isinstance(traffic, LiveTraffic) else masters.signups
-    return find(world, start, end)
-
-
-def _where(condition: np.ndarray, values: pa.Array) -> pa.Array:
-    return pc.if_else(pa.array(condition), values, pa.scalar(None, pa.string()))
-
-
-_MAKERS = {"events": events_of, "orders": orders_of, "products": products_of, "profiles": profiles_of}
+def _or_null(index: I64) -> pa.Array:
+    return pa.array(index, mask=index < 0)

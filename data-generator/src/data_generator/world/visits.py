@@ -1,198 +1,307 @@
-"""Visits to the shop: sessions as a funnel, drawn per session, laid out as columns of steps."""
+"""Visits to the shop: sessions as a funnel, drawn per session, laid out as columns of steps.
+
+Some sessions are the visits that customers make by their lives (one a day on which they come); as many more as
+the load asks for are filled in. A session is never cut at the border of a window.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from data_generator.world.config import HOUR, MINUTE, SECOND, World
-from data_generator.world.draws import I64, U64
-from data_generator.world.masters import popularity, signed_up_at
+from data_generator.world.calendar import HOURLY, campaigns, campaigns_within, day_position, hour_of_day, hour_quantile
+from data_generator.world.config import MINUTE, SECOND, World
+from data_generator.world.customers import signed_up_at, signups, visitors_of_day
+from data_generator.world.draws import F64, I64, U64
+from data_generator.world.load import Profile, Response, session_rate
+from data_generator.world.products import categories
+
+Bools = npt.NDArray[np.bool_]
 
 MAX_SESSION = 15 * MINUTE
-STEP_TYPES = np.array(
-    [
-        "page_view",
-        "campaign_touch",
-        "login",
-        "search",
-        "click",
-        "add_to_cart",
-        "remove_from_cart",
-        "checkout",
-        "purchase",
-    ]
+STEP_TYPES = (
+    "campaign_touch",
+    "page_view",
+    "login",
+    "search",
+    "page_view",
+    "click",
+    "add_to_cart",
+    "click",
+    "add_to_cart",
+    "click",
+    "add_to_cart",
+    "click",
+    "remove_from_cart",
+    "checkout",
+    "purchase",
 )
-CLICK, ADD_TO_CART, REMOVE, PURCHASE = 4, 5, 6, 8
-BOUNCE, BROWSE, CART, CHECKOUT, BUY = range(5)
-_DEPTH_WEIGHTS = np.array([0.34, 0.36, 0.14, 0.06, 0.10])
-_KNOWN_SHARE = 0.65
-# share of a day's traffic by the hour of the shop's day: low at night, highest in the evening
-_HOURLY = np.array(
-    [30, 20, 13, 9, 8, 10, 17, 29, 40, 48, 52, 55, 60, 56, 53, 52, 53, 56, 62, 70, 80, 86, 75, 50], float
-)
-LIVE = np.uint64(1 << 63)
+"""The steps that a session may have, in their order; it has each of them or not."""
+TOUCH, LANDING, LOGIN, SEARCH, LIST = range(5)
+CLICKS, CARTS = (5, 7, 9, 11), (6, 8, 10)
+REMOVE, CHECKOUT, PURCHASE = 12, 13, 14
+CHOICE_OF_STEP = np.array([-1, -1, -1, -1, -1, 0, 0, 1, 1, 2, 2, 3, -1, -1, -1])
+"""Which of a session's products a step means; REMOVE takes out what was put in last."""
+EVERYDAY_SOURCES = 5
+"""how many sources of visits there are beside campaigns"""
+_LIFE = np.uint64(1 << 63)
+_SHORTEST_GAP, _LONGEST_GAP = 2 * SECOND, 58 * SECOND
 
 
-class Traffic(Protocol):
-    """Which sessions start when."""
-
-    def starts(self, world: World, start: int, end: int) -> tuple[U64, I64]:
-        """Counters and start times of the sessions that start within [start, end)."""
-        ...
-
-    def known_before(self, world: World, at: I64) -> I64:
-        """Of sessions that start at these times: only who signed up before visits as a customer."""
-        ...
-
-
-class EverydayTraffic:
-    """What the shop has anyway: the rhythm of its days."""
-
-    def starts(self, world: World, start: int, end: int) -> tuple[U64, I64]:
-        """Sessions by the hour, at an hour's share of the day."""
-        counters, times = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
-        for hour in range(max(start, world.opened_at + 24 * HOUR) // HOUR, -(-end // HOUR)):
-            local = int(hour * HOUR - world.midnight_before(np.array([hour * HOUR]))[0]) // HOUR % 24
-            expected = world.events_per_day * _HOURLY[local] / _HOURLY.sum() / steps_per_session(world)
-            counter = np.uint64(hour << 24) + np.arange(round(expected), dtype=np.uint64)
-            at = hour * HOUR + world.draws.integer("starts at", counter, HOUR)
-            chosen = (at >= start) & (at < end)
-            counters.append(counter[chosen])
-            times.append(at[chosen])
-        return np.concatenate(counters), np.concatenate(times)
-
-    def known_before(self, world: World, at: I64) -> I64:
-        """Whoever has signed up is known."""
-        return at
-
-
-@dataclass(frozen=True)
-class LiveTraffic:
-    """Traffic at a steady rate, `tps` records a second, its visitors in the shop already."""
-
-    tps: float
-
-    def starts(self, world: World, start: int, end: int) -> tuple[U64, I64]:
-        """Sessions by the second, so many that records come at the rate."""
-        # the sign-up and the refill every five seconds are two records and an event
-        rate = max(self.tps - 0.6, 0.0) / steps_per_session(world)
-        seconds = np.arange(start // SECOND, -(-end // SECOND), dtype=np.int64)
-        counts = np.floor((seconds + 1) * rate).astype(np.int64) - np.floor(seconds * rate).astype(np.int64)
-        second = np.repeat(seconds, counts)
-        nth = np.arange(len(second)) - np.repeat(np.cumsum(counts) - counts, counts)
-        counter = LIVE | (second.astype(np.uint64) << np.uint64(20)) | nth.astype(np.uint64)
-        at = second * SECOND + world.draws.integer("starts at", counter, SECOND)
-        chosen = (at >= start) & (at < end)
-        return counter[chosen], at[chosen]
-
-    def known_before(self, world: World, at: I64) -> I64:
-        """Whoever had signed up before today, as the history has it."""
-        return world.midnight_before(at)  # whom the history up to today holds
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sessions:
-    """Sessions as columns; `counts` has a column per step type."""
+    """Sessions as columns; `has` has a column per step of STEP_TYPES."""
 
     counter: U64
     start: I64
-    customer: I64  # number of the customer, or -1
-    counts: I64
+    customer: I64
+    """number of the customer, or -1"""
+    is_signup: Bools
+    source: I64
+    """-1 none, below EVERYDAY_SOURCES one of those, above the number of a campaign"""
+    focus: I64
+    """number of the category the visit is about, or -1"""
+    has: Bools
 
-    def __getitem__(self, chosen: npt.NDArray[np.bool_]) -> Sessions:
-        return Sessions(self.counter[chosen], self.start[chosen], self.customer[chosen], self.counts[chosen])
+    def __getitem__(self, chosen: Bools | I64) -> Sessions:
+        return Sessions(*(getattr(self, column.name)[chosen] for column in fields(self)))
+
+    def __len__(self) -> int:
+        return len(self.counter)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Steps:
-    """Steps as columns: of which session (its place), the how-manieth, of which type, when."""
+    """Steps as columns: of which session (its place), which step, when."""
 
     session: I64
-    nth: I64
-    nth_of_type: I64
-    type: I64
+    step: I64
     at: I64
 
+    def __getitem__(self, chosen: Bools | I64) -> Steps:
+        return Steps(self.session[chosen], self.step[chosen], self.at[chosen])
 
-def sessions_of(world: World, traffic: Traffic, start: int, end: int) -> Sessions:
-    """The sessions that start within [start, end)."""
-    counter, at = traffic.starts(world, start, end)
+
+# --- who comes when ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Arrivals:
+    counter: U64
+    start: I64
+    customer: I64
+    is_signup: Bools
+
+    def __getitem__(self, chosen: Bools | I64) -> _Arrivals:
+        return _Arrivals(*(getattr(self, column.name)[chosen] for column in fields(self)))
+
+
+@lru_cache(maxsize=4)
+def _visits_of_lives(world: World, day: int) -> _Arrivals:
+    """The visits of a day that customers make by their lives, the sign-ups among them, by time."""
+    back = visitors_of_day(world, day)
+    of_day = (back.astype(np.uint64) << np.uint64(14)) | np.uint64(day)
+    start = day_position(world, day, hour_quantile(world.draws.uniform("comes at", of_day)))
+    day_end = int(world.day_starts[day + 1]) if day + 1 < len(world.day_starts) else world.closes_at
+    new, signed_up = signups(world, int(world.day_starts[day]), day_end)
+    counter = np.concatenate([of_day, (new << np.uint64(14)) | np.uint64(day)]) | _LIFE
+    at = np.concatenate([start, signed_up])
+    arrivals = _Arrivals(counter, at, np.concatenate([back, new.astype(np.int64)]), np.arange(len(at)) >= len(back))
+    return arrivals[np.argsort(at, kind="stable")]
+
+
+def _arrivals(world: World, profile: Profile, start: int, end: int) -> _Arrivals:
+    """Who comes within [start, end), both on full seconds, in the calendar."""
+    start, end = max(start, world.opened_at), min(end, world.closes_at)
+    if start >= end:
+        nothing = np.empty(0, np.int64)
+        return _Arrivals(nothing.astype(np.uint64), nothing, nothing, nothing.astype(bool))
+    first, last = (int(n) for n in world.day_number(np.array([start, end - 1])))
+    parts = []
+    for day in range(first, last + 1):
+        of_day = _visits_of_lives(world, day)
+        parts.append(of_day[slice(*np.searchsorted(of_day.start, [start, end]))])  # type: ignore[index]
+        low = max(start, int(world.day_starts[day]))
+        high = min(end, int(world.day_starts[day + 1]) if day + 1 < len(world.day_starts) else end)
+        parts.append(_fillers(world, profile, day, low // SECOND, -(-high // SECOND), len(of_day.start)))
+    return _Arrivals(*(np.concatenate([getattr(p, c.name) for p in parts]) for c in fields(_Arrivals)))
+
+
+def _fillers(world: World, profile: Profile, day: int, first: int, end: int, lives: int) -> _Arrivals:
+    """As many sessions more, of one day, as the load asks for beside those of customers' lives."""
+    draws, seconds = world.draws, np.arange(first, end, dtype=np.int64)
+    rate = session_rate(world, profile, response(world), first, end)
+    of_lives = lives * HOURLY[hour_of_day(world, seconds * SECOND).astype(np.int64)] * 24 / 86_400
+    missing = np.maximum(rate - of_lives, 0.0)
+    counts = np.floor(missing + draws.uniform("one more", seconds.astype(np.uint64))).astype(np.int64)
+    second = np.repeat(seconds, counts)
+    nth = np.arange(len(second)) - np.repeat(np.cumsum(counts) - counts, counts)
+    counter = (second.astype(np.uint64) << np.uint64(20)) | nth.astype(np.uint64)
+    start = second * SECOND + draws.integer("starts at", counter, SECOND)
+    known_share = np.clip((world.known_share * rate - of_lives) / np.maximum(missing, 1e-9), 0.0, 1.0)
+    place = second - first
+    is_known = draws.uniform("is known", counter) < known_share[place]
+    return _Arrivals(
+        counter, start, np.where(is_known, _who(world, profile, day, counter, start), -1), np.zeros(len(start), bool)
+    )
+
+
+def _who(world: World, profile: Profile, day: int, counter: U64, start: I64) -> I64:
+    """The customer of each known session: one who comes on this day; beyond everyday traffic, anyone signed up."""
+    pick = world.draws.uniform("who", counter)
+    todays = visitors_of_day(world, day)
+    chosen = todays[(pick * len(todays)).astype(np.int64)] if len(todays) else np.full(len(pick), -1)
+    if profile.changes and len(start):
+        low, high = int(start.min()) // SECOND, int(start.max()) // SECOND + 1
+        anyone = profile.is_override(low, high)[start // SECOND - low]
+        known = np.searchsorted(signed_up_at(world, int(start.max())), start)
+        chosen = np.where(anyone, np.where(known > 0, (pick * known).astype(np.int64), -1), chosen)
+    return chosen
+
+
+# --- what they do -----------------------------------------------------------------------------
+
+
+def _sessions(world: World, arrivals: _Arrivals) -> Sessions:
+    draws, counter = world.draws, arrivals.counter
+    is_known = arrivals.customer >= 0
+    views, carts, checks, buys = _stages(world, counter, is_known)
+    clicks = np.where(views, 1 + draws.integer("clicks", counter, 4), 0)
+    in_cart = np.where(carts, np.minimum(clicks, 1 + (draws.uniform("carts", counter) ** 2 * 3).astype(np.int64)), 0)
+    source, focus = _sources(world, counter, arrivals.start)
+    source = np.where(arrivals.is_signup, -1, source)
+    has = np.empty((len(counter), len(STEP_TYPES)), dtype=bool)
+    has[:, TOUCH] = source >= 0
+    has[:, LANDING] = True
+    has[:, LOGIN] = is_known & ~arrivals.is_signup & (draws.uniform("logs in", counter) < 0.3)
+    has[:, SEARCH] = views & (draws.uniform("searches", counter) < 0.4)
+    has[:, LIST] = views & (draws.uniform("looks at a list", counter) < 0.5)
+    for nth, column in enumerate(CLICKS):
+        has[:, column] = clicks > nth
+    for nth, column in enumerate(CARTS):
+        has[:, column] = in_cart > nth
+    has[:, REMOVE] = carts & ~checks & (draws.uniform("removes", counter) < 0.3)
+    has[:, CHECKOUT] = checks
+    has[:, PURCHASE] = buys
+    return Sessions(counter, arrivals.start, arrivals.customer, arrivals.is_signup, source, focus, has)
+
+
+def _stages(world: World, counter: U64, is_known: Bools) -> tuple[Bools, Bools, Bools, Bools]:
+    """How far sessions go in the funnel."""
+    draws, rates = world.draws, world.funnel
+    views = draws.uniform("views", counter) < rates.view
+    carts = views & (draws.uniform("puts into the cart", counter) < rates.cart)
+    checks = carts & is_known & (draws.uniform("checks out", counter) < rates.checkout)
+    return views, carts, checks, checks & (draws.uniform("buys", counter) < rates.purchase)
+
+
+def _only_buyers(world: World, arrivals: _Arrivals) -> _Arrivals:
+    """The arrivals that will want to buy, found stage by stage."""
+    draws, rates = world.draws, world.funnel
+    left = arrivals[arrivals.customer >= 0]
+    for purpose, rate in (
+        ("buys", rates.purchase),
+        ("puts into the cart", rates.cart),
+        ("checks out", rates.checkout),
+        ("views", rates.view),
+    ):
+        left = left[draws.uniform(purpose, left.counter) < rate]
+    return left
+
+
+def _sources(world: World, counter: U64, start: I64) -> tuple[I64, I64]:
+    """What brought sessions, and the category that their campaign is about."""
     draws = world.draws
-    customer = draws.integer("customer", counter, world.customers)
-    is_known = draws.uniform("is known", counter) < _KNOWN_SHARE
-    is_known &= signed_up_at(world)[customer] < traffic.known_before(world, at)
-    depth = draws.choice("depth", counter, _DEPTH_WEIGHTS)
-    depth = np.where(is_known, depth, np.minimum(depth, CART))  # who buys is known
-    clicks = np.where(depth >= BROWSE, 1 + draws.integer("clicks", counter, 4), 0)
-    carts = np.where(depth >= CART, np.minimum(clicks, 1 + draws.integer("carts", counter, 3)), 0)
-    counts = np.stack(
-        [
-            np.ones(len(counter), dtype=np.int64),
-            has_campaign(world, counter),
-            is_known & (draws.uniform("logs in", counter) < 0.3),
-            (depth >= BROWSE) & (draws.uniform("searches", counter) < 0.4),
-            clicks,
-            carts,
-            (depth == CART) & (draws.uniform("removes", counter) < 0.3),
-            depth >= CHECKOUT,
-            depth == BUY,
-        ],
-        axis=1,
-    ).astype(np.int64)
-    return Sessions(counter, at, np.where(is_known, customer, -1), counts)
+    luck = draws.uniform("source", counter)
+    everyday = draws.integer("everyday source", counter, EVERYDAY_SOURCES)
+    source = np.where(luck < 0.3, everyday, -1)
+    focus = np.full(len(counter), -1)
+    if len(start):
+        for number, campaign in campaigns_within(world, int(start.min()), int(start.max()) + 1):
+            share = 1.0 - 0.75 / campaign.lift
+            drawn = (start >= campaign.start) & (start < campaign.end) & (luck >= 0.3) & (luck < 0.3 + 0.7 * share)
+            source = np.where(drawn, EVERYDAY_SOURCES + number, source)
+            focus = np.where(drawn, campaign.category % len(categories(world)), focus)
+    return source, focus
+
+
+def discount_of(world: World, source: I64) -> I64:
+    """Discounts, in percent, of the campaigns that brought sessions; 0 where none did."""
+    percent = np.array([0, *(campaign.discount_percent for campaign in campaigns(world))])
+    return percent[np.maximum(source - EVERYDAY_SOURCES + 1, 0)]
+
+
+def gaps(world: World, counter: U64) -> I64:
+    """Time before each step, in microseconds: mostly short, up to a minute."""
+    return _SHORTEST_GAP + ((_LONGEST_GAP - _SHORTEST_GAP) * world.draws.uniform("gap", counter) ** 3).astype(np.int64)
 
 
 def steps_of(world: World, sessions: Sessions) -> Steps:
     """All steps of sessions, session by session, in their order."""
-    types = len(STEP_TYPES)
-    totals = sessions.counts.sum(axis=1)
+    session, step = np.nonzero(sessions.has)
+    totals = np.count_nonzero(sessions.has, axis=1)
     first = np.cumsum(totals) - totals
-    session = np.repeat(np.arange(len(totals)), totals)
-    nth = np.arange(totals.sum()) - first[session]
-    flat = sessions.counts.ravel()
-    step_type = np.repeat(np.tile(np.arange(types), len(totals)), flat)
-    nth_of_type = np.arange(len(nth)) - np.repeat(np.cumsum(flat) - flat, flat)
-    counter = step_counter(world, sessions.counter[session], nth)
-    gap = np.where(nth == 0, 0, 3 * SECOND + world.draws.integer("gap", counter, 56 * SECOND))
+    gap = gaps(world, step_counter(sessions.counter[session], step))
+    gap[first] = 0
     elapsed = np.cumsum(gap)
-    since_start = elapsed - elapsed[first][session] if len(elapsed) else elapsed
-    return Steps(session, nth, nth_of_type, step_type, sessions.start[session] + since_start)
+    at = sessions.start[session] + elapsed - elapsed[first][session] if len(session) else elapsed
+    return Steps(session, step, at)
 
 
-def step_counter(world: World, session: U64, nth: I64) -> U64:
-    """The counter of a session's nth step."""
+def step_counter(session: U64, step: I64) -> U64:
+    """The counter of a session's step, its own among all."""
     with np.errstate(over="ignore"):
-        return world.draws.bits("step", session) + nth.astype(np.uint64)
-
-
-def has_campaign(world: World, counter: U64) -> npt.NDArray[np.bool_]:
-    """Which sessions came from a campaign."""
-    return world.draws.uniform("has campaign", counter) < 0.4
-
-
-def chosen_product(world: World, session: U64, nth_of_type: I64) -> I64:
-    """The product of a session's nth click; what is put into the cart was clicked before."""
-    counter = world.draws.bits("choice", session) ^ nth_of_type.astype(np.uint64)
-    return world.draws.choice("product", counter, popularity(world))
+        return session * np.uint64(len(STEP_TYPES) + 1) + step.astype(np.uint64)
 
 
 @lru_cache(maxsize=4)
-def steps_per_session(world: World) -> float:
-    """Records that a session makes on average (steps, and an order for each purchase)."""
-    counter = np.arange(50_000, dtype=np.uint64)
-    late = world.opened_at + 365 * 24 * HOUR
+def response(world: World) -> Response:
+    """How many records a session brings and when, from a sample of sessions."""
+    counter = np.arange(200_000, dtype=np.uint64) | np.uint64(1 << 62)
+    is_known = world.draws.uniform("is known", counter) < world.known_share
+    start = world.opened_at + world.draws.integer("starts at", counter, SECOND)
+    nobody = np.zeros(len(counter), dtype=bool)
+    sessions = _sessions(world, _Arrivals(counter, start, np.where(is_known, 0, -1), nobody))
+    steps = steps_of(world, sessions)
+    records = np.where(steps.step == PURCHASE, 2.0, 1.0)  # the order beside its event
+    second = (steps.at - world.opened_at) // SECOND
+    return Response.of_kernel(np.bincount(second, records, minlength=MAX_SESSION // SECOND) / len(counter))
 
-    class _Sample:
-        def starts(self, world: World, start: int, end: int) -> tuple[U64, I64]:
-            return counter, np.full(len(counter), late, dtype=np.int64)
 
-        def known_before(self, world: World, at: I64) -> I64:
-            return at
+# --- the shop floor ---------------------------------------------------------------------------
 
-    counts = sessions_of(world, _Sample(), 0, 0).counts
-    return float(counts.sum() + counts[:, PURCHASE].sum()) / len(counter)
+
+class Floor:
+    """The visits that are in the shop, from a time on: whatever block by block it is asked for, the same steps."""
+
+    def __init__(self, world: World, at: int, buyers_only: bool = False) -> None:
+        self._world, self._buyers_only = world, buyers_only
+        self._at = at - MAX_SESSION - SECOND
+        self._inside: Sessions | None = None
+        self._from = at
+
+    def advance(self, profile: Profile, end: int) -> tuple[Sessions, Steps]:
+        """The steps up to before a time, and the sessions they belong to."""
+        world = self._world
+        arrivals = _arrivals(world, profile, self._at, end)
+        if self._buyers_only:
+            arrivals = _only_buyers(world, arrivals)
+        sessions = _sessions(world, arrivals)
+        if self._inside is not None:
+            old = self._inside
+            sessions = Sessions(*(np.concatenate([getattr(s, c.name) for s in (old, sessions)]) for c in fields(Sessions)))
+        steps = steps_of(world, sessions)
+        stays = np.ones(len(steps.at), dtype=bool)
+        for cut in profile.cuts:
+            stays &= (steps.at < cut * SECOND) | (sessions.start[steps.session] >= cut * SECOND)
+        later = np.zeros(len(sessions), dtype=bool)
+        later[steps.session[stays & (steps.at >= end)]] = True
+        self._inside = sessions[later]
+        here = stays & (steps.at >= self._from) & (steps.at < end)
+        self._at = self._from = end
+        return sessions, steps[here]
+
+
