@@ -12,7 +12,7 @@ def world():
     return World(
         seed=7,
         opened_on=date(2026, 1, 1),
-        customers=300,
+        customers=2000,
         products=40,
         events_per_day=3000,
         time_zone="Asia/Seoul",

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from data_generator.load.backfill import backfill_units
-from data_generator.load.live import run_live
-from data_generator.load.units import finish_unfinished, send
+from data_generator.load.live import AfterStall, change_rate, close_run, run_live
+from data_generator.load.replay import run_replay
+from data_generator.load.store import ProfileFile
+from data_generator.load.work import MASTERS, Piece, blocks, master_windows, pieces, send, unfinished, window
+from data_generator.progress import Progress
 from data_generator.sinks import Sink
-from data_generator.sinks.files import FileSink
+from data_generator.sinks.files import Format, file_sink
 from data_generator.sinks.kafka import KafkaSink
-from data_generator.world.config import SECOND, World
+from data_generator.world.config import SECOND, Funnel, Retention, World
+from data_generator.world.load import Change
 from data_platform_core.errors import UsageError
 from data_platform_core.kafka import client_settings
 from data_platform_core.ledger.made import Ledger
@@ -30,8 +31,17 @@ from data_platform_core.settings import Settings, load_settings
 
 generate_app = typer.Typer(help="Make the shop's records: history or live, to Kafka or files.", no_args_is_help=True)
 
-Out = Annotated[Path | None, typer.Option(help="Write NDJSON files into this folder instead of Kafka.")]
+Out = Annotated[str | None, typer.Option(help="Write files into this folder or s3://bucket/prefix instead of Kafka.")]
+FileFormat = Annotated[Format, typer.Option("--format", help="Of the files.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One line of JSON at the end, nothing else.")]
+Workers = Annotated[int, typer.Option(min=1, max=64, help="Processes that make records.")]
+Day = Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day, the shop's.")]
+Customers = Annotated[
+    int | None, typer.Option(min=1, help="Customers at the end of the first year, instead of CRM_WORLD_CUSTOMERS.")
+]
+EventsPerDay = Annotated[
+    int | None, typer.Option(min=1, help="Records of visits a day, instead of CRM_WORLD_EVENTS_PER_DAY.")
+]
 
 
 def world_of(settings: Settings) -> World:
@@ -44,56 +54,159 @@ def world_of(settings: Settings) -> World:
         events_per_day=settings.world_events_per_day,
         time_zone=settings.shop_time_zone,
         currency=settings.shop_currency,
+        country=settings.shop_country,
+        locale=settings.shop_locale,
+        growth_per_year=settings.world_growth_per_year,
+        known_share=settings.world_known_share,
+        retention=Retention(*settings.world_retention),
+        funnel=Funnel(*settings.world_funnel),
     )
 
 
 @generate_app.command()
 def backfill(
-    first: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day, the shop's.")],
-    end: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="The day after the last.")],
+    first: Day,
+    last: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day.")],
+    customers: Customers = None,
+    events_per_day: EventsPerDay = None,
+    workers: Workers = 1,
     out: Out = None,
+    format_: FileFormat = "ndjson",
     as_json: AsJson = False,
 ) -> None:
-    """History: whole days of everything. What was sent before is not sent again."""
+    """History: whole days of everything. What was sent before is not sent again; a killed run is simply run again."""
     settings = load_settings()
-    world = world_of(settings)
+    world = _asked_for(settings, customers, events_per_day)
     today = world.day_of(int(time.time()) * SECOND)
-    if end.date() > today:
-        raise UsageError(f"--to {end.date()} is after today ({today}): history goes up to the last whole day")
-    units = backfill_units(world, first.date(), end.date())
-    sink, ledger = _open(settings, out)
+    if last.date() >= today:
+        raise UsageError(f"--to {last.date()} is not over yet (today is {today}): history goes up to the last whole day")
+    start, end = window(world, first.date(), last.date())
+    sink, ledger, load = _open(settings, out, format_)
     started = time.monotonic()
     with ledger.writing():
-        again = finish_unfinished(world, sink, ledger)
-        with _progress(len(units), as_json) as advance:
-            records = send(world, units, sink, ledger, advance)
-    _report(as_json, records=records, sent_again=again, seconds=time.monotonic() - started)
+        again = unfinished(world, ledger)
+        close_run(ledger, load)
+        masters = pieces(ledger, master_windows(world, world.midnight(start)), MASTERS)
+        visits = pieces(ledger, blocks(world, start, end))
+        total = sum(piece.end - piece.start for piece in (*masters, *visits))
+        profile = load.read()
+        with Progress(total / SECOND, as_json) as progress:
+
+            def on_piece(piece: Piece, records: int) -> None:
+                progress.advance((piece.end - piece.start) / SECOND, records)
+
+            sent_again = send(world, profile, again, sink, ledger, workers)
+            records = send(world, profile, [*masters, *visits], sink, ledger, workers, on_piece)
+    _report(as_json, records=records, sent_again=sent_again, seconds=time.monotonic() - started)
 
 
 @generate_app.command()
 def live(
-    tps: Annotated[float, typer.Option(help="Records a second, over all entities.")] = 50.0,
+    tps: Annotated[float, typer.Option(help="Records of visits a second.")] = 50.0,
     duration: Annotated[
         str | None, typer.Option("--for", help="How long, as 60s or 5m; without it until stopped.")
     ] = None,
+    after_stall: Annotated[AfterStall, typer.Option(help="What to do with seconds that were missed.")] = "catch-up",
     out: Out = None,
+    format_: FileFormat = "ndjson",
     as_json: AsJson = False,
 ) -> None:
-    """Live traffic by the wall clock, all four entities. SIGTERM or Ctrl-C stops it after the current second."""
-    if not 1 <= tps <= 100_000:
-        raise UsageError(f"--tps {tps:g} is not between 1 and 100000")
-    seconds = None if duration is None else _seconds(duration)
+    """Live traffic by the wall clock. SIGTERM or Ctrl-C stops it after the current second; `rate` changes its rate."""
+    seconds = None if duration is None else _seconds("--for", duration)
+    _run([Change(0, _rate("--tps", tps))], seconds, after_stall, out, format_, as_json)
+
+
+@generate_app.command()
+def rate(tps: Annotated[float, typer.Argument(help="Records of visits a second.")], out: Out = None) -> None:
+    """Change the rate of the live run that is going on, from the next second on."""
+    settings = load_settings()
+    load = _profile_file(settings, out)
+    second = change_rate(load, _rate("TPS", tps), _WallClock())
+    typer.echo(f"{tps:g} records a second from {datetime.fromtimestamp(second).astimezone():%H:%M:%S} on")
+
+
+@generate_app.command()
+def spike(
+    from_tps: Annotated[float, typer.Option(help="Records a second before.")] = 50.0,
+    to_tps: Annotated[float, typer.Option(help="Records a second at the peak.")] = 3_000.0,
+    shape: Annotated[
+        Literal["ramp", "step", "flash-sale"], typer.Option(help="How it rises; a flash sale also ebbs away.")
+    ] = "ramp",
+    lead: Annotated[str, typer.Option(help="How long before it rises.")] = "10s",
+    ramp: Annotated[str, typer.Option(help="How long it rises.")] = "30s",
+    hold: Annotated[str, typer.Option(help="How long it holds.")] = "5m",
+    out: Out = None,
+    format_: FileFormat = "ndjson",
+    as_json: AsJson = False,
+) -> None:
+    """Live traffic that rises to a peak and holds it."""
+    low, high = _rate("--from-tps", from_tps), _rate("--to-tps", to_tps)
+    before, rise, peak = (_seconds(f"--{n}", t) for n, t in (("lead", lead), ("ramp", ramp), ("hold", hold)))
+    rise = 0 if shape == "step" else rise
+    plan = [Change(0, low), Change(before, high, ramp=rise, from_tps=low)]
+    length = before + rise + peak
+    if shape == "flash-sale":
+        plan.append(Change(length, low, ramp=peak, from_tps=high))
+        length += peak
+    _run(plan, length, "catch-up", out, format_, as_json)
+
+
+@generate_app.command()
+def replay(
+    first: Annotated[
+        datetime, typer.Option("--from", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M"], help="The shop's time.")
+    ],
+    end: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M"], help="Up to before this.")],
+    speed: Annotated[float, typer.Option(help="Seconds of the world a second.")] = 60.0,
+    out: Out = None,
+    format_: FileFormat = "ndjson",
+    as_json: AsJson = False,
+) -> None:
+    """A window of the world, faster or slower than it happened. What was sent before is sent again."""
+    if not 0.01 <= speed <= 1_000_000:
+        raise UsageError(f"--speed {speed:g} is not between 0.01 and 1000000")
     settings = load_settings()
     world = world_of(settings)
-    sink, ledger = _open(settings, out)
+    start, stop = (_shop_time(world, at) for at in (first, end))
+    if stop <= start:
+        raise UsageError(f"the window ends ({end}) before it has begun ({first}): --to must be after --from")
+    if stop > time.time() * SECOND:
+        raise UsageError(f"--to {end} is still to come: only what has happened can be replayed")
+    window(world, world.day_of(start), world.day_of(stop))
+    sink, ledger, load = _open(settings, out, format_)
     clock = _WallClock()
-    with ledger.writing():
-        again = finish_unfinished(world, sink, ledger)
-        today = world.day_of(int(clock.now()) * SECOND)
-        if today < world.opened_on:
-            raise UsageError(f"the shop opens on {world.opened_on}, which is to come: CRM_WORLD_OPENED_ON says so")
-        with _progress(seconds, as_json) as advance:
-            run = run_live(world, tps, seconds, sink, ledger, clock, lambda second, made: advance(1, made))
+    began = time.monotonic()
+    with ledger.writing(), Progress((stop - start) / SECOND, as_json) as progress:
+        sent_again = send(world, load.read(), unfinished(world, ledger), sink, ledger)
+        close_run(ledger, load)
+        shown = start
+
+        def on_tick(at: int, records: int) -> None:
+            nonlocal shown
+            progress.advance((at - shown) / SECOND, records)
+            shown = at
+
+        records = run_replay(world, load.read(), start, stop, speed, sink, ledger, clock, on_tick)
+    _report(as_json, records=records, sent_again=sent_again, seconds=time.monotonic() - began)
+
+
+def _run(
+    plan: list[Change], seconds: int | None, after_stall: AfterStall, out: str | None, format_: Format, as_json: bool
+) -> None:
+    settings = load_settings()
+    world = world_of(settings)
+    sink, ledger, load = _open(settings, out, format_)
+    clock = _WallClock()
+    with ledger.writing(), Progress(seconds, as_json) as progress:
+        again = send(world, load.read(), unfinished(world, ledger), sink, ledger)
+        shown = 0
+
+        def on_second(second: int, records: int) -> None:
+            nonlocal shown
+            progress.advance(second - shown, records)
+            shown = second
+
+        run = run_live(world, plan, seconds, sink, ledger, load, clock, after_stall, on_second)
     _report(as_json, records=run.records, sent_again=again, seconds=run.seconds, started_at=run.started_at)
 
 
@@ -112,33 +225,46 @@ class _WallClock:
         return not self._stop.wait(max(0.0, at - time.time()))
 
 
-def _open(settings: Settings, out: Path | None) -> tuple[Sink, Ledger]:
+def _asked_for(settings: Settings, customers: int | None, events_per_day: int | None) -> World:
+    world = world_of(settings)
+    return replace(world, customers=customers or world.customers, events_per_day=events_per_day or world.events_per_day)
+
+
+def _open(settings: Settings, out: str | None, format_: Format) -> tuple[Sink, Ledger, ProfileFile]:
+    load = _profile_file(settings, out)
+    ledger = Ledger(load.path.with_name("made.jsonl"))
     if out is not None:
-        return FileSink(out), Ledger(out / "made.jsonl")
-    return KafkaSink(client_settings(settings)), Ledger(settings.ledger_file)
+        return file_sink(settings, out, format_), ledger, load
+    return KafkaSink(client_settings(settings)), ledger, load
 
 
-def _seconds(text: str) -> int:
+def _profile_file(settings: Settings, out: str | None) -> ProfileFile:
+    """Files have a ledger of their own, in their folder; that of a bucket lies with the stack's, by its address."""
+    if out is None:
+        folder = settings.ledger_file.parent
+    elif out.startswith("s3://"):
+        folder = settings.ledger_file.parent / re.sub(r"[^a-z0-9.-]+", "_", out.removeprefix("s3://").rstrip("/"))
+    else:
+        folder = Path(out)
+    return ProfileFile(folder / "load.jsonl")
+
+
+def _rate(option: str, tps: float) -> float:
+    if not 0 < tps <= 100_000:
+        raise UsageError(f"{option} {tps:g} is not above 0 and up to 100000")
+    return tps
+
+
+def _seconds(option: str, text: str) -> int:
     factor = {"s": 1, "m": 60, "h": 3600}.get(text[-1:], 0)
     if not factor or not text[:-1].isdigit() or text[:-1] == "0" * len(text[:-1]):
-        raise UsageError(f"--for {text}: write a duration as 60s, 5m or 1h")
+        raise UsageError(f"{option} {text}: write a duration as 60s, 5m or 1h")
     return int(text[:-1]) * factor
 
 
-@contextmanager
-def _progress(total: int | None, as_json: bool) -> Iterator[Callable[[int, int], None]]:
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=as_json or not console.is_terminal) as progress:
-        task = progress.add_task("0 records", total=total)
-        records = 0
-
-        def advance(units: int, made: int) -> None:
-            nonlocal records
-            records += made
-            progress.update(task, advance=units, description=f"{records:,} records")
-
-        yield advance
+def _shop_time(world: World, at: datetime) -> int:
+    midnight = world.midnight(at.date())
+    return midnight + (at.hour * 3600 + at.minute * 60) * SECOND
 
 
 def _report(as_json: bool, **figures: float) -> None:
@@ -152,3 +278,4 @@ def _report(as_json: bool, **figures: float) -> None:
 def register(app: typer.Typer) -> None:
     """Bring the commands of this package to `crm`."""
     app.add_typer(generate_app, name="generate", rich_help_panel="Source")
+

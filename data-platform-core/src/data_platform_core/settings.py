@@ -8,6 +8,7 @@ that only its owner can read; elsewhere they are set in the environment, which w
 from __future__ import annotations
 
 import os
+import re
 from datetime import date
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -74,10 +75,21 @@ class Settings(BaseSettings):
     fail_point: str | None = Field(None, description="Tests only: where this process kills itself.")
 
     world_seed: int = Field(42, ge=0, lt=2**63)
-    world_opened_on: date = date(2026, 1, 1)
-    world_customers: int = Field(2_000, ge=1, le=10_000_000)
+    world_opened_on: date = date(2025, 11, 1)
+    world_customers: int = Field(20_000, ge=1, le=10_000_000, description="At the end of the shop's first year.")
     world_products: int = Field(200, ge=1, le=1_000_000)
-    world_events_per_day: int = Field(20_000, ge=1)
+    world_events_per_day: int = Field(20_000, ge=1, le=1_000_000_000, description="The mean of the first year.")
+    world_growth_per_year: float = Field(0.25, ge=-0.9, le=10)
+    world_known_share: float = Field(0.55, gt=0, le=1, description="Share of sessions whose customer is known.")
+    world_retention: tuple[float, float, float] = Field(
+        (0.28, 0.13, 0.06), description="Share of customers who come 1, 7 and 30 days after they signed up."
+    )
+    world_funnel: tuple[float, float, float, float] = Field(
+        (0.62, 0.34, 0.55, 0.70),
+        description="Share of sessions that view a product, of these that fill a cart, check out, buy.",
+    )
+    shop_country: str = Field("KR", description="Whose holidays the shop keeps, as ISO 3166-1.")
+    shop_locale: str = Field("ko_KR", description="The language of its goods.")
     shop_time_zone: str = "Asia/Seoul"
     shop_currency: str = Field("KRW", pattern=r"^(KRW|USD|EUR|JPY)$")
 
@@ -89,6 +101,27 @@ class Settings(BaseSettings):
         except (KeyError, ValueError, OSError) as error:
             raise ValueError(f"{name!r} is not a time zone; write one as Asia/Seoul") from error
         return name
+
+    @field_validator("world_retention")
+    @classmethod
+    def _falls(cls, shares: tuple[float, float, float]) -> tuple[float, float, float]:
+        if not 1 >= shares[0] > shares[1] > shares[2] > 0:
+            raise ValueError("retention must fall from day to day, between 1 and 0, as [0.28, 0.13, 0.06]")
+        return shares
+
+    @field_validator("world_funnel")
+    @classmethod
+    def _are_shares(cls, shares: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(0 < share <= 1 for share in shares):
+            raise ValueError("each stage is a share above 0 and up to 1, as [0.62, 0.34, 0.55, 0.7]")
+        return shares
+
+    @field_validator("shop_country")
+    @classmethod
+    def _is_a_country(cls, code: str) -> str:
+        if not re.fullmatch(r"[A-Z]{2}", code):
+            raise ValueError(f"{code!r} is not a country; write one as KR")
+        return code
 
     @field_validator("home", "stack", "kafka_ca")
     @classmethod

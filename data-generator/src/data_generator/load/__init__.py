@@ -1,1 +1,1 @@
-"""When records are sent: a window of history at once, or live by the wall clock."""
+"""When records are sent: a window of history at once, live by the wall clock, or again at another speed."""

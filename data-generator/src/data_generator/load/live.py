@@ -1,17 +1,21 @@
-"""Live traffic by the wall clock: each second's records are sent as that second ends."""
+"""Traffic by the wall clock: each second's records are sent as that second ends."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
 
-from data_generator.load.backfill import master_units
-from data_generator.load.units import live_unit, send
+from data_generator.load.store import ProfileFile
+from data_generator.load.work import MASTERS, MASTERS_FIRST, Maker, Piece, begin, deliver, master_windows, pieces, send
 from data_generator.sinks import Sink
 from data_generator.world.config import SECOND, World
-from data_platform_core.contracts import ENTITIES
+from data_generator.world.load import Change
+from data_platform_core.errors import UsageError
 from data_platform_core.ledger.made import Ledger
+
+AfterStall = Literal["catch-up", "skip"]
+_STALL_SECONDS = 5
 
 
 class Clock(Protocol):
@@ -37,30 +41,88 @@ class LiveRun:
 
 def run_live(
     world: World,
-    tps: float,
+    plan: list[Change],
     seconds: int | None,
     sink: Sink,
     ledger: Ledger,
+    load: ProfileFile,
     clock: Clock,
+    after_stall: AfterStall = "catch-up",
     on_second: Callable[[int, int], None] = lambda second, records: None,
 ) -> LiveRun:
-    """Send `tps` records a second from the next full second on, for so many seconds or until stopped.
+    """Send traffic from the next full second on, for so many seconds or until stopped.
 
-    After a stall it catches up: no second is skipped. Its visitors are the customers of the days before, so the
-    master data of those is sent first, and that of the ended day when midnight passes.
+    `plan` is the load: changes at seconds after the start, the first at 0. Each is written to the profile as it
+    comes into force, as are those that others write meanwhile; what is in the profile makes the run again. After a
+    stall it catches up, or skips: the seconds missed are then ones without visitors beside the usual.
+
+    Raises:
+        UsageError: the clock is outside the world's calendar, or behind what was made.
     """
-    day = world.day_of(int(clock.now()) * SECOND)
-    send(world, master_units(world, day), sink, ledger)
+    now = int(clock.now())
+    if not world.opened_at <= now * SECOND < world.closes_at:
+        raise UsageError(
+            f"the world's calendar goes from {world.opened_on} to {world.closes_on}, and now is not within it: "
+            "CRM_WORLD_OPENED_ON says when the shop opens"
+        )
+    if max((unit.end for unit in ledger.begun_units()), default=0) > now * SECOND:
+        raise UsageError(f"the ledger {load.path.parent} holds records of times to come: set this machine's clock right")
+    close_run(ledger, load)
+    # visitors are customers and buy products, which must be known before; then those of the while that took
+    _send_masters(world, now, sink, ledger, load)
     first = int(clock.now()) + 1
+    _send_masters(world, first, sink, ledger, load)
+    todo = [replace(change, at=first + change.at) for change in plan]
+    maker = Maker(world, load.read(), sink.prepare)
     second, records = first, 0
-    while seconds is None or second < first + seconds:
-        if not clock.wait_until(second + 1):
-            break
-        if world.day_of(second * SECOND) > day:
-            day = world.day_of(second * SECOND)
-            send(world, master_units(world, day), sink, ledger)
-        made = send(world, [live_unit(world, entity, second, tps) for entity in ENTITIES], sink, ledger)
-        records += made
-        on_second(second - first + 1, made)
-        second += 1
+    try:
+        while seconds is None or second < first + seconds:
+            if not clock.wait_until(second + 1):
+                break
+            due = [change for change in todo if change.at <= second]
+            todo = todo[len(due) :]
+            profile = load.append(*due) if due else load.read()
+            until = second + 1
+            if after_stall == "skip" and clock.now() - until > _STALL_SECONDS:
+                until = int(clock.now())
+                usual = profile.changes[-1]
+                pause = Change(second, 0.0, empties=True)
+                profile = load.append(pause, replace(usual, at=until, ramp=0))
+            maker.shop.profile = profile
+            piece = Piece(MASTERS_FIRST, second * SECOND, until * SECOND)
+            begin(world, piece, ledger)
+            units = maker(piece)
+            deliver(units, sink, ledger)
+            made = sum(unit.digest.count for unit in units)
+            records += made
+            on_second(until - first, made)
+            second = until
+    finally:
+        load.append(Change(second, None, empties=True))
     return LiveRun(first, second - first, records)
+
+
+def _send_masters(world: World, until: int, sink: Sink, ledger: Ledger, load: ProfileFile) -> None:
+    work = pieces(ledger, master_windows(world, until * SECOND), MASTERS)
+    send(world, load.read(), work, sink, ledger)
+
+
+def close_run(ledger: Ledger, load: ProfileFile) -> None:
+    """End the load of a run that was killed, at the last second that it began."""
+    profile = load.read()
+    if profile.changes and profile.changes[-1].tps is not None:
+        begun = (unit.end // SECOND for unit in ledger.begun_units() if unit.entity == "events")
+        last = max((at for at in begun if at >= profile.changes[0].at), default=profile.changes[-1].at)
+        load.append(Change(last, None, empties=True))
+
+
+def change_rate(load: ProfileFile, tps: float, clock: Clock) -> int:
+    """Let the live run that is going on have another rate; returns the second from which.
+
+    Raises:
+        UsageError: no live run is going on.
+    """
+    changes = load.read().changes
+    if not changes or changes[-1].tps is None:
+        raise UsageError("no live run is going on: start one with `crm generate live`")
+    return load.append(Change(int(clock.now()) + 2, tps)).changes[-1].at

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import pyarrow as pa
 
+from data_platform_core.ledger.made import Unit
+
 
 class Sink(Protocol):
-    """Takes records; what was put is safe once `flush` has returned."""
+    """Takes the records of units; what was put is safe once `flush` has returned."""
 
-    def put(self, entity: str, unit: str, table: pa.Table) -> None:
-        """Take the records of a unit of work."""
+    @property
+    def prepare(self) -> Callable[[Unit, pa.Table], Any]:
+        """What can be done to a unit's records where they are made, in a process of its own; it can be pickled."""
+        ...
+
+    def put(self, unit: Unit, prepared: Any) -> None:
+        """Take what `prepare` has made of a unit's records."""
         ...
 
     def flush(self) -> None:

@@ -1,38 +1,115 @@
-"""Files: one NDJSON file a unit of work, there whole or not at all."""
+"""Files: one a unit of work, as NDJSON, CSV or Parquet, in a folder or an S3 bucket; there whole or not at all."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
 
+import polars as pl
 import pyarrow as pa
+import pyarrow.csv
+import pyarrow.fs
+import pyarrow.parquet
 
-from data_generator.encode import lines_of
-from data_platform_core.errors import CrmError
+from data_generator.encode import frame_of, ndjson_of
+from data_platform_core.errors import CrmError, UsageError
+from data_platform_core.ledger.made import Unit
+from data_platform_core.settings import Settings
+
+Format = Literal["ndjson", "csv", "parquet"]
 
 
+@dataclass(frozen=True)
 class FileSink:
-    """Writes `<folder>/<entity>/<unit>.ndjson`; a file of the same unit is replaced."""
+    """Writes `<root>/<entity>/<start>--<end>.<format>`; a file of the same unit is replaced."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    files: pyarrow.fs.FileSystem
+    root: str
+    format: Format = "ndjson"
 
-    def put(self, entity: str, unit: str, table: pa.Table) -> None:
-        """Write the unit's file; raises CrmError where that cannot be done."""
-        target = self._folder / entity / f"{unit}.ndjson"
-        half = target.with_suffix(".half")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with half.open("wb") as file:
-                file.writelines(line + b"\n" for line in lines_of(entity, table))
-                file.flush()
-                os.fsync(file.fileno())
-            half.replace(target)
-        except OSError as error:
-            with suppress(OSError):
-                half.unlink()
-            raise CrmError(f"{target} could not be written: {error.strerror}; nothing half-written is left") from None
+    @property
+    def prepare(self) -> Callable[[Unit, pa.Table], Any]:
+        """The whole work: files are written where their records are made."""
+        return self._write
+
+    def put(self, unit: Unit, prepared: Any) -> None:
+        """Nothing is left to do."""
 
     def flush(self) -> None:
-        """Every file is safe as soon as it is put."""
+        """Every file is safe as soon as it is written."""
+
+    def _write(self, unit: Unit, table: pa.Table) -> None:
+        target = f"{self.root}/{unit.entity}/{file_name(unit)}.{self.format}"
+        is_local = isinstance(self.files, pyarrow.fs.LocalFileSystem)
+        # an object of S3 is there once it is whole; a local file is written beside and then named
+        written = f"{target}.half" if is_local else target
+        try:
+            if is_local:
+                self.files.create_dir(f"{self.root}/{unit.entity}", recursive=True)
+            with self.files.open_output_stream(written) as file:
+                self._write_to(file, unit.entity, table)
+            if is_local:
+                self.files.move(written, target)
+        except OSError as error:
+            with suppress(OSError):
+                if is_local:
+                    self.files.delete_file(written)
+            raise CrmError(f"{target} could not be written: {error}; nothing half-written is left") from None
+
+    def _write_to(self, file: Any, entity: str, table: pa.Table) -> None:
+        if self.format == "ndjson":
+            file.write(ndjson_of(entity, table))
+        elif self.format == "parquet":
+            pyarrow.parquet.write_table(table, file, compression="zstd")
+        else:
+            pyarrow.csv.write_csv(_flat(table), file)
+
+
+def _flat(table: pa.Table) -> pa.Table:
+    """Lists as JSON text, which is all that CSV can hold."""
+    for place, field in enumerate(table.schema):
+        if pa.types.is_list(field.type):
+            items = frame_of(table.select([field.name])).to_series()
+            text = items.list.eval(pl.element().struct.json_encode()).list.join(",")
+            table = table.set_column(place, field.name, pl.select("[" + pl.lit(text) + "]").to_series().to_arrow())
+    return table
+
+
+def file_name(unit: Unit) -> str:
+    """The window of a unit, in UTC, as a name of a file."""
+    start, end = (datetime.fromtimestamp(at / 1_000_000, UTC).strftime("%Y%m%dT%H%M%SZ") for at in (unit.start, unit.end))
+    return f"{start}--{end}"
+
+
+def file_sink(settings: Settings, out: str, format_: Format) -> FileSink:
+    """The sink of a folder, or of `s3://bucket/prefix` in the S3 store of the settings.
+
+    Raises:
+        UsageError: the address is of another kind, or the folder is a file.
+    """
+    if out.startswith("s3://"):
+        files = pyarrow.fs.S3FileSystem(
+            access_key=settings.s3_access_key,
+            secret_key=settings.secret("s3_secret_key"),
+            endpoint_override=settings.s3_url,
+            region="us-east-1",
+        )
+        root = out.removeprefix("s3://").rstrip("/")
+        bucket = root.split("/")[0]
+        try:
+            found = files.get_file_info(bucket)
+        except OSError as error:
+            raise CrmError(f"no S3 store answers at {settings.s3_url}: {str(error).splitlines()[0]}") from None
+        if found.type == pyarrow.fs.FileType.NotFound:
+            raise CrmError(f"the S3 store at {settings.s3_url} has no bucket {bucket}: make it, or name another")
+        return FileSink(files, root, format_)
+    if "://" in out:
+        raise UsageError(f"--out {out} is neither a folder nor s3://bucket/prefix")
+    files = pyarrow.fs.LocalFileSystem()
+    root = files.normalize_path(out).rstrip("/") or "/"
+    if files.get_file_info(root).type == pyarrow.fs.FileType.File:
+        raise UsageError(f"--out {out} is a file: name a folder")
+    return FileSink(files, root, format_)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +11,15 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from data_generator.encode import keys_of, lines_of
 from data_platform_core.errors import ComponentFailed
 from data_platform_core.layers import TOPICS
+from data_platform_core.ledger.made import Unit
+
+Messages = tuple[list[bytes], list[bytes]]
+"""Keys and values."""
+
+
+def messages_of(unit: Unit, table: pa.Table) -> Messages:
+    """The messages of a unit's records."""
+    return keys_of(unit.entity, table), lines_of(unit.entity, table)
 
 
 class KafkaSink:
@@ -27,6 +36,7 @@ class KafkaSink:
                 "acks": "all",
                 "compression.type": "lz4",
                 "linger.ms": 20,
+                "batch.size": 1_000_000,
                 "partitioner": "murmur2_random",
                 "delivery.report.only.error": True,
                 "message.timeout.ms": int(timeout_seconds * 1000),
@@ -36,13 +46,18 @@ class KafkaSink:
         )
         self._check_topics()
 
-    def put(self, entity: str, unit: str, table: pa.Table) -> None:
-        """Hand the records to the producer; waits where its queue is full."""
-        topic, produce = TOPICS[entity], self._producer.produce
-        for line, key in zip(lines_of(entity, table), keys_of(entity, table), strict=True):
+    @property
+    def prepare(self) -> Callable[[Unit, pa.Table], Messages]:
+        """Records become messages."""
+        return messages_of
+
+    def put(self, unit: Unit, prepared: Messages) -> None:
+        """Hand the messages to the producer; waits where its queue is full."""
+        topic, produce = TOPICS[unit.entity], self._producer.produce
+        for key, value in zip(*prepared, strict=True):
             while True:
                 try:
-                    produce(topic, line, key)
+                    produce(topic, value, key)
                     break
                 except BufferError:  # the queue is full: the broker catches up, or the messages time out
                     self._producer.poll(1.0)

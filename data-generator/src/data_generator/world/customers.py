@@ -13,12 +13,12 @@ from functools import lru_cache
 import numpy as np
 import pyarrow as pa
 
-from data_generator.world.calendar import day_position, hour_quantile, traffic_until
+from data_generator.world.rhythm import day_position, hour_quantile, traffic_until
 from data_generator.world.config import DAY, HOUR, SECOND, World
 from data_generator.world.draws import F64, I64, U64
 
 GRADES = np.array(["bronze", "silver", "gold", "vip"])
-_GRADE_FROM = np.array([0.9, 1.5, 2.4])
+_GRADE_FROM = np.array([0.25, 0.6, 1.2])
 """planned spending of three months, in those of a middling customer of a hundred days, from which a grade is given"""
 SEGMENTS = np.array(["new", "bargain", "regular", "family", "premium"])
 _SEGMENT_WEIGHTS = np.array([0.30, 0.40, 0.18, 0.12])  # of those who are not new
@@ -136,11 +136,10 @@ def _first_of(month: int) -> date:
     return date(month // 12, month % 12 + 1, 1)
 
 
-def _planned(world: World, month: int, count: int) -> F64:
-    """What the first customers plan to spend in a month: visits expected, times the inclination."""
-    known = signed_up_at(world, world.midnight(_first_of(month)))[:count]
+def _planned(world: World, month: int, known: I64) -> F64:
+    """What the first customers, by their sign-ups, plan to spend in a month: visits expected, times the inclination."""
     start, end = (_calendar_day(world, _first_of(m)) for m in (month, month + 1))
-    number = np.arange(count, dtype=np.uint64)
+    number = np.arange(len(known), dtype=np.uint64)
     curve = curves(world)
     leaves = len(curve.stays) - np.searchsorted(curve.stays[::-1], world.draws.uniform("stays a customer", number), "right")
     first, last = (np.clip(_age_in_days(world, known, day), 0, None) for day in (start, end))
@@ -158,7 +157,7 @@ def _settled(world: World, month: int) -> tuple[I64, I64]:
     first = world.midnight(_first_of(month))
     known = signed_up_at(world, first)
     count = int(np.searchsorted(known, first))
-    planned = sum((_planned(world, month - back, count) for back in (1, 2, 3)), np.zeros(count))
+    planned = sum((_planned(world, month - back, known[:count]) for back in (1, 2, 3)), np.zeros(count))
     curve = curves(world)
     middling = (curve.visits[100] - curve.visits[10]) * 1.0
     grade = np.searchsorted(_GRADE_FROM * middling, planned, side="right")

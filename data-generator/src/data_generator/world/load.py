@@ -12,7 +12,7 @@ from itertools import pairwise, zip_longest
 
 import numpy as np
 
-from data_generator.world.calendar import everyday_rate
+from data_generator.world.rhythm import everyday_rate
 from data_generator.world.config import World
 from data_generator.world.draws import F64
 

@@ -120,7 +120,7 @@ def units_a_week(world: World) -> float:
     sessions = world.events_per_day * 7 / response(world).records
     rates = world.funnel
     buyers = world.known_share * rates.view * rates.cart * rates.checkout * rates.purchase
-    return sessions * buyers * 1.55 * 1.3  # lines of an order and pieces of a line, on average
+    return sessions * buyers * 1.41 * 1.20  # lines of an order and pieces of a line, on average
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_generator.world.calendar import campaigns
+from data_generator.world.rhythm import campaigns
 from data_generator.world.config import SECOND, World
 from data_generator.world.customers import customer_ids, profiles_within
-from data_generator.world.draws import I64
+from data_generator.world.draws import I64, U64
 from data_generator.world.load import EVERYDAY, Profile
 from data_generator.world.orders import Till, order_ids, orders_table, session_products, units_a_week
 from data_generator.world.products import categories, category_of, ids_pool, products_within, search_paths
@@ -19,8 +19,10 @@ from data_generator.world.visits import (
     LANDING,
     LIST,
     PURCHASE,
+    PUT_BACK,
     REMOVE,
     SEARCH,
+    SHOWN_ALIKE,
     STEP_TYPES,
     Floor,
     Sessions,
@@ -77,8 +79,7 @@ class Shop:
         sessions, steps = self._floor.advance(self.profile, end)
         self._floor_at = end
         paid = self._till.sales(self.profile, start, end).paid.counter
-        order = np.lexsort((steps.step, sessions.counter[steps.session], steps.at))
-        return _events_table(self.world, sessions, steps[order], paid)
+        return _events_table(self.world, sessions, _as_stock_allows(sessions, steps, paid))
 
     def _orders(self, start: int, end: int) -> pa.Table:
         return _by_time("orders", orders_table(self.world, self._till.sales(self.profile, start, end)))
@@ -97,19 +98,29 @@ def _by_time(entity: str, table: pa.Table) -> pa.Table:
     return table.sort_by([(name, "ascending") for name in keys])
 
 
-def _events_table(world: World, sessions: Sessions, steps: Steps, paid: np.ndarray) -> pa.Table:
+def _as_stock_allows(sessions: Sessions, steps: Steps, paid: U64) -> Steps:
+    """Steps by time; whose basket is sold out puts back what was in it, and is shown what is like it."""
+    buys = np.flatnonzero(steps.step == PURCHASE)
+    sold_out = buys[~np.isin(sessions.counter[steps.session[buys]], paid)]
+    shown = steps[sold_out]
+    step = steps.step.copy()
+    step[sold_out] = PUT_BACK
+    session = np.concatenate([steps.session, shown.session])
+    step = np.concatenate([step, np.full(len(sold_out), SHOWN_ALIKE)])
+    at = np.concatenate([steps.at, shown.at])
+    order = np.lexsort((step, sessions.counter[session], at))
+    return Steps(session[order], step[order], at[order])
+
+
+def _events_table(world: World, sessions: Sessions, steps: Steps) -> pa.Table:
     draws = world.draws
     session = pa.array(steps.session)
     counter = sessions.counter[steps.session]
     step = steps.step
-    is_purchase = step == PURCHASE
-    sold_out = np.zeros(len(step), dtype=bool)
-    sold_out[is_purchase] = ~np.isin(counter[is_purchase], paid)
-    step = np.where(sold_out, REMOVE, step)  # whose basket is sold out puts back what was in it
     choice = CHOICE_OF_STEP[step]
-    put_back = step == REMOVE
+    puts_back = (step == REMOVE) | (step == PUT_BACK)
     in_cart = sessions.has[:, list(CARTS)].sum(axis=1)
-    choice = np.where(put_back, in_cart[steps.session] - 1, choice)
+    choice = np.where(puts_back, in_cart[steps.session] - 1, choice)
     means = np.flatnonzero(choice >= 0)
     product = np.full(len(step), -1)
     product[means] = session_products(world, sessions, steps.session[means], choice[means])
@@ -119,7 +130,7 @@ def _events_table(world: World, sessions: Sessions, steps: Steps, paid: np.ndarr
     return pa.table(
         {
             "schema_version": np.ones(len(step), dtype=np.int64),
-            "event_id": draws.long_ids("event", step_counter(counter, steps.step)),
+            "event_id": draws.long_ids("event", step_counter(counter, step)),
             "event_type": types.take(pa.array(np.where(is_signup, len(STEP_TYPES), step))),
             **of_step,
             "page_path": _page_paths(world, sessions, steps.session, step, product, is_signup),
@@ -145,14 +156,14 @@ def _page_paths(
             pc.binary_join_element_wise("/product/", ids_pool(world), ""),
         ]
     )
-    of_step = np.array([1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 5, 6])
+    of_step = np.array([1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 5, 6, 4, 0])
     page = of_step[step]
     aim = sessions.focus.copy()
     first = np.flatnonzero(aim < 0)
     aim[first] = category_of(world, session_products(world, sessions, first, np.zeros(len(first), np.int64)))
     page = np.where(step == SEARCH, searches + aim[session], page)
-    page = np.where(step == LIST, lists + aim[session], page)
-    page = np.where((product >= 0) & (step != REMOVE), products + product, page)
+    page = np.where((step == LIST) | (step == SHOWN_ALIKE), lists + aim[session], page)
+    page = np.where((product >= 0) & (step != REMOVE) & (step != PUT_BACK), products + product, page)
     page = np.where(is_signup, 3, page)
     return pool.take(pa.array(page))
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from data_generator.world.calendar import HOURLY, campaigns, campaigns_within, day_position, hour_of_day, hour_quantile
+from data_generator.world.rhythm import HOURLY, campaigns, campaigns_within, day_position, hour_of_day, hour_quantile
 from data_generator.world.config import MINUTE, SECOND, World
 from data_generator.world.customers import signed_up_at, signups, visitors_of_day
 from data_generator.world.draws import F64, I64, U64
@@ -38,22 +38,25 @@ STEP_TYPES = (
     "remove_from_cart",
     "checkout",
     "purchase",
+    "remove_from_cart",
+    "page_view",
 )
-"""The steps that a session may have, in their order; it has each of them or not."""
+"""The steps that a session may have, in their order; it has each of them or not, the last two in place of a purchase."""
 TOUCH, LANDING, LOGIN, SEARCH, LIST = range(5)
 CLICKS, CARTS = (5, 7, 9, 11), (6, 8, 10)
-REMOVE, CHECKOUT, PURCHASE = 12, 13, 14
-CHOICE_OF_STEP = np.array([-1, -1, -1, -1, -1, 0, 0, 1, 1, 2, 2, 3, -1, -1, -1])
-"""Which of a session's products a step means; REMOVE takes out what was put in last."""
+REMOVE, CHECKOUT, PURCHASE, PUT_BACK, SHOWN_ALIKE = range(12, 17)
+CHOICE_OF_STEP = np.array([-1, -1, -1, -1, -1, 0, 0, 1, 1, 2, 2, 3, -1, -1, -1, -1, -1])
+"""Which of a session's products a step means; REMOVE and PUT_BACK take out what was put in last."""
 EVERYDAY_SOURCES = 5
 """how many sources of visits there are beside campaigns"""
+_SENT_BY_SOMETHING = 0.45
 _LIFE = np.uint64(1 << 63)
 _SHORTEST_GAP, _LONGEST_GAP = 2 * SECOND, 58 * SECOND
 
 
 @dataclass(frozen=True, eq=False)
 class Sessions:
-    """Sessions as columns; `has` has a column per step of STEP_TYPES."""
+    """Sessions as columns; `has` has a column per step of STEP_TYPES, up to the purchase."""
 
     counter: U64
     start: I64
@@ -173,7 +176,7 @@ def _sessions(world: World, arrivals: _Arrivals) -> Sessions:
     in_cart = np.where(carts, np.minimum(clicks, 1 + (draws.uniform("carts", counter) ** 2 * 3).astype(np.int64)), 0)
     source, focus = _sources(world, counter, arrivals.start)
     source = np.where(arrivals.is_signup, -1, source)
-    has = np.empty((len(counter), len(STEP_TYPES)), dtype=bool)
+    has = np.empty((len(counter), PURCHASE + 1), dtype=bool)
     has[:, TOUCH] = source >= 0
     has[:, LANDING] = True
     has[:, LOGIN] = is_known & ~arrivals.is_signup & (draws.uniform("logs in", counter) < 0.3)
@@ -217,12 +220,13 @@ def _sources(world: World, counter: U64, start: I64) -> tuple[I64, I64]:
     draws = world.draws
     luck = draws.uniform("source", counter)
     everyday = draws.integer("everyday source", counter, EVERYDAY_SOURCES)
-    source = np.where(luck < 0.3, everyday, -1)
+    source = np.where(luck < _SENT_BY_SOMETHING, everyday, -1)
     focus = np.full(len(counter), -1)
     if len(start):
+        # campaigns take their visits from the other sources, so that a session has as many records with them as without
         for number, campaign in campaigns_within(world, int(start.min()), int(start.max()) + 1):
             share = 1.0 - 0.75 / campaign.lift
-            drawn = (start >= campaign.start) & (start < campaign.end) & (luck >= 0.3) & (luck < 0.3 + 0.7 * share)
+            drawn = (start >= campaign.start) & (start < campaign.end) & (luck < _SENT_BY_SOMETHING * share)
             source = np.where(drawn, EVERYDAY_SOURCES + number, source)
             focus = np.where(drawn, campaign.category % len(categories(world)), focus)
     return source, focus
@@ -254,7 +258,7 @@ def steps_of(world: World, sessions: Sessions) -> Steps:
 def step_counter(session: U64, step: I64) -> U64:
     """The counter of a session's step, its own among all."""
     with np.errstate(over="ignore"):
-        return session * np.uint64(len(STEP_TYPES) + 1) + step.astype(np.uint64)
+        return session * np.uint64(len(STEP_TYPES)) + step.astype(np.uint64)
 
 
 @lru_cache(maxsize=4)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,17 +22,20 @@ from data_platform_core.errors import UsageError
 
 @dataclass(frozen=True)
 class Unit:
-    """A unit of work of the generator: one entity, and the words that make it again."""
+    """A unit of work of the generator: the records of one entity with event times within [start, end).
+
+    Times are microseconds since 1970; the world is named by its id.
+    """
 
     entity: str
-    kind: str
-    name: str
-    words: tuple[tuple[str, str | int | float], ...] = ()
+    start: int
+    end: int
+    world: str
 
     @property
     def id(self) -> str:
         """Its name in the ledger."""
-        return f"{self.kind}/{self.entity}/{self.name}"
+        return f"{self.entity}/{self.start}-{self.end}"
 
 
 class Ledger:
@@ -67,7 +71,7 @@ class Ledger:
         Records refer to each other across entities: a sign-up's event begun without its profile would
         never get one.
         """
-        self._append({"state": "begun", "units": [{**asdict(unit), "words": dict(unit.words)} for unit in units]})
+        self._append({"state": "begun", "units": [asdict(unit) for unit in units]})
 
     def sent(self, digests: Sequence[tuple[Unit, Digest]]) -> None:
         """Write down units after the broker has acknowledged all their records."""
@@ -84,17 +88,32 @@ class Ledger:
 
     def begun_units(self) -> list[Unit]:
         """Every unit begun, once, with the words that make it again."""
-        units = self._units("begun")
-        return list(dict.fromkeys(Unit(u["entity"], u["kind"], u["name"], tuple(u["words"].items())) for u in units))
+        return list(dict.fromkeys(Unit(**words) for words in self._units("begun")))
 
     def unfinished_units(self) -> list[Unit]:
         """Units that were begun and never known to have been sent."""
         sent = self.sent_units()
         return [unit for unit in self.begun_units() if unit.id not in sent]
 
+    def missing(self, entity: str) -> Callable[[int, int], list[tuple[int, int]]]:
+        """What of a window [start, end) was never begun, as parts in their order; asked of the ledger as it is now."""
+        begun = sorted((unit.start, unit.end) for unit in self.begun_units() if unit.entity == entity)
+        starts = [start for start, _ in begun]
+
+        def parts(start: int, end: int) -> list[tuple[int, int]]:
+            found = []
+            # units never overlap: the one that begins before the window is the only one that may reach into it
+            for low, high in begun[max(bisect_right(starts, start) - 1, 0) : bisect_left(starts, end)]:
+                if low > start:
+                    found.append((start, low))
+                start = max(start, high)
+            return [*found, (start, end)] if start < end else found
+
+        return parts
+
     def worlds(self) -> set[str]:
         """The worlds whose records the ledger holds; more than one can never agree with one lake."""
-        return {str(unit["words"]["world"]) for unit in self._units("begun")}
+        return {str(unit["world"]) for unit in self._units("begun")}
 
     def made(self, entity: str) -> Digest:
         """Digest of all that was made of an entity."""

@@ -1,0 +1,60 @@
+"""A window of the world delivered again, faster or slower than it happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from data_generator.load.live import Clock
+from data_generator.load.work import MASTERS, MASTERS_FIRST, Maker, Piece, begin, deliver, master_windows, pieces, send
+from data_generator.sinks import Sink
+from data_generator.world.config import SECOND, World
+from data_generator.world.load import Profile
+from data_platform_core.ledger.made import Ledger
+
+_MOST_TICKS_A_SECOND = 10
+
+
+def run_replay(
+    world: World,
+    profile: Profile,
+    start: int,
+    end: int,
+    speed: float,
+    sink: Sink,
+    ledger: Ledger,
+    clock: Clock,
+    on_tick: Callable[[int, int], None] = lambda at, records: None,
+) -> int:
+    """Deliver [start, end) at `speed` seconds of the world a second; returns how many records that were.
+
+    What of it was made before is sent again, and counted once by the ledger.
+    """
+    send(world, profile, pieces(ledger, master_windows(world, start), MASTERS), sink, ledger)
+    step = max(int(speed / _MOST_TICKS_A_SECOND), 1) * SECOND
+    maker = Maker(world, profile, sink.prepare)
+    began, total, at = clock.now(), 0, start
+    missing = {entity: ledger.missing(entity) for entity in MASTERS_FIRST}
+    while at < end:
+        until = min(at + step, end)
+        if not clock.wait_until(began + (until - start) / SECOND / speed):
+            break
+        records = 0
+        for entity in MASTERS_FIRST:
+            new = missing[entity](at, until)
+            edges = sorted({at, until, *(edge for part in new for edge in part)})
+            for low, high in zip(edges, edges[1:], strict=False):
+                piece = Piece((entity,), low, high)
+                if (low, high) in new:
+                    begin(world, piece, ledger)
+                    made = maker(piece)
+                    deliver(made, sink, ledger)
+                else:
+                    made = maker(piece)
+                    for each in made:
+                        sink.put(each.unit, each.prepared)
+                records += sum(each.digest.count for each in made)
+        sink.flush()
+        total += records
+        on_tick(until, records)
+        at = until
+    return total

@@ -1,0 +1,55 @@
+"""The load profile of a ledger, in a file beside it: one line a change, appended, never rewritten."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from data_generator.world.load import Change, Profile
+from data_platform_core.errors import CrmError
+
+
+class ProfileFile:
+    """Changes of the load that were made while traffic ran; what makes that traffic again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> Profile:
+        """The profile as it is now.
+
+        Raises:
+            CrmError: a line is none of ours.
+        """
+        if not self.path.exists():
+            return Profile()
+        changes = []
+        for number, line in enumerate(self.path.read_text().splitlines(keepends=True), 1):
+            if not line.endswith("\n"):
+                break  # cut short by a crash: it was never in force
+            try:
+                changes.append(Change(**json.loads(line)))
+            except (ValueError, TypeError):
+                raise CrmError(f"{self.path}, line {number}, is no change of the load: {line.strip()[:80]}") from None
+        return Profile(tuple(changes))
+
+    def append(self, *changes: Change) -> Profile:
+        """Write changes behind what is there; returns the profile with them.
+
+        A change that would lie before the last is moved to it: the past of a profile never changes.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            profile = self.read()
+            text = self.path.read_text()
+            if text and not text.endswith("\n"):
+                file.truncate(len(text.rpartition("\n")[0]) + 1 if "\n" in text else 0)
+            for change in changes:
+                last = profile.changes[-1].at if profile.changes else change.at
+                moved = Change(**asdict(change) | {"at": max(change.at, last)})
+                profile = profile.grown(moved)
+                file.write(json.dumps(asdict(moved)) + "\n")
+        return profile

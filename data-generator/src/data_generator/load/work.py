@@ -1,0 +1,217 @@
+"""Work: which windows are missing, made by any number of workers, sent in their order, known to the ledger."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from datetime import date, timedelta
+from multiprocessing import get_context
+from typing import Any
+
+import pyarrow as pa
+
+from data_generator.encode import digest_of
+from data_generator.sinks import Sink
+from data_generator.world.config import HOUR, World
+from data_generator.world.load import Profile
+from data_generator.world.records import Shop
+from data_platform_core.derive.canonical import Digest
+from data_platform_core.errors import CrmError, UsageError
+from data_platform_core.ledger.made import Ledger, Unit
+
+MASTERS = ("products", "profiles")
+MASTERS_FIRST = (*MASTERS, "orders", "events")
+_RECORDS_A_BLOCK = 200_000
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The records of some entities within [start, end), which are made and begun together."""
+
+    entities: tuple[str, ...]
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Made:
+    """A unit that was made: what the sink prepared of it, and its digest."""
+
+    unit: Unit
+    prepared: Any
+    digest: Digest
+
+
+# --- planning ---------------------------------------------------------------------------------
+
+
+def blocks(world: World, first: date, end: date) -> Iterator[tuple[int, int]]:
+    """The shop's days from `first` to before `end`, in parts whose records fit into memory."""
+    a_day = max(world.events_per_day, 1) * 2  # growth and campaigns
+    hours = next(h for h in (24, 12, 8, 6, 4, 3, 2, 1) if a_day * h <= _RECORDS_A_BLOCK * 24 or h == 1)
+    for day in world.days(first, end):
+        start, after = world.midnight(day), world.midnight(day + timedelta(days=1))
+        for low in range(start, after, hours * HOUR):
+            yield low, min(low + hours * HOUR, after)
+
+
+def window(world: World, first: date, last: date) -> tuple[date, date]:
+    """The days from `first` to `last`, as [first, end).
+
+    Raises:
+        UsageError: the window is empty or outside the world's calendar.
+    """
+    if last < first:
+        raise UsageError(f"the window ends ({last}) before it has begun ({first}): --to must not be before --from")
+    if first < world.opened_on:
+        raise UsageError(
+            f"the shop opened on {world.opened_on}: --from {first} is before that; CRM_WORLD_OPENED_ON says when"
+        )
+    if last >= world.closes_on:
+        raise UsageError(f"the world's calendar ends on {world.closes_on}: --to {last} is after that")
+    return first, last + timedelta(days=1)
+
+
+def pieces(
+    ledger: Ledger, windows: Iterable[tuple[int, int]], entities: tuple[str, ...] = MASTERS_FIRST
+) -> list[Piece]:
+    """What of the windows was never begun; entities that lack the same part are made together."""
+    found = []
+    missing = {entity: ledger.missing(entity) for entity in entities}
+    for start, end in windows:
+        parts: dict[tuple[int, int], list[str]] = {}
+        for entity in entities:
+            for part in missing[entity](start, end):
+                parts.setdefault(part, []).append(entity)
+        found += [Piece(tuple(lacking), low, high) for (low, high), lacking in sorted(parts.items())]
+    return found
+
+
+def master_windows(world: World, end: int) -> Iterator[tuple[int, int]]:
+    """From the shop's opening to a time: master data is needed whole, whatever window of visits is."""
+    month = 30 * 24 * HOUR
+    for start in range(world.opened_at, end, month):
+        yield start, min(start + month, end)
+
+
+def unfinished(world: World, ledger: Ledger) -> list[Piece]:
+    """What an earlier run began and was not known to have sent; silver settles repeats.
+
+    Raises:
+        UsageError: the ledger holds records of another world.
+    """
+    others = ledger.worlds() - {world.id}
+    if others:
+        raise UsageError(
+            f"the ledger holds records of world {', '.join(sorted(others))}, "
+            f"and the settings now say world {world.id}: "
+            "restore the CRM_WORLD_… and CRM_SHOP_… settings, or begin anew with `crm reset`"
+        )
+    return [Piece((unit.entity,), unit.start, unit.end) for unit in ledger.unfinished_units()]
+
+
+# --- making -----------------------------------------------------------------------------------
+
+
+class Maker:
+    """Makes pieces one after the other."""
+
+    def __init__(self, world: World, profile: Profile, prepare: Callable[[Unit, pa.Table], Any]) -> None:
+        self.shop = Shop(world, profile)
+        self._prepare = prepare
+
+    def __call__(self, piece: Piece) -> list[Made]:
+        """The units of a piece."""
+        made = []
+        for entity in piece.entities:
+            unit = Unit(entity, piece.start, piece.end, self.shop.world.id)
+            table = self.shop.records(entity, piece.start, piece.end)
+            made.append(Made(unit, self._prepare(unit, table), digest_of(entity, table)))
+        return made
+
+
+_maker: Maker | None = None  # of a worker's process
+
+
+def _become_maker(world: World, profile: Profile, prepare: Callable[[Unit, pa.Table], Any]) -> None:
+    global _maker
+    _maker = Maker(world, profile, prepare)
+
+
+def _make(piece: Piece) -> list[Made]:
+    assert _maker is not None
+    return _maker(piece)
+
+
+def send(
+    world: World,
+    profile: Profile,
+    work: list[Piece],
+    sink: Sink,
+    ledger: Ledger,
+    workers: int = 1,
+    on_progress: Callable[[Piece, int], None] = lambda piece, records: None,
+) -> int:
+    """Make pieces and send them, in their order whatever the workers; returns how many records that were.
+
+    A piece is begun in the ledger, made, put, flushed, and only then sent in the ledger.
+
+    Raises:
+        CrmError: the sink did not take something; the same call goes on where this one stopped.
+    """
+    total = 0
+    for piece, made in _made(world, profile, work, sink, ledger, workers):
+        deliver(made, sink, ledger)
+        records = sum(unit.digest.count for unit in made)
+        total += records
+        on_progress(piece, records)
+    return total
+
+
+def deliver(made: list[Made], sink: Sink, ledger: Ledger) -> None:
+    """Put what was made, and know it as sent once that is safe."""
+    for each in made:
+        sink.put(each.unit, each.prepared)
+    sink.flush()
+    ledger.sent([(each.unit, each.digest) for each in made])
+
+
+def begin(world: World, piece: Piece, ledger: Ledger) -> None:
+    """Know a piece as begun."""
+    ledger.begin([Unit(entity, piece.start, piece.end, world.id) for entity in piece.entities])
+
+
+def _made(
+    world: World, profile: Profile, work: list[Piece], sink: Sink, ledger: Ledger, workers: int
+) -> Iterator[tuple[Piece, list[Made]]]:
+    if workers <= 1 or len(work) <= 1:
+        maker = Maker(world, profile, sink.prepare)
+        for piece in work:
+            begin(world, piece, ledger)
+            yield piece, maker(piece)
+        return
+    pool = ProcessPoolExecutor(
+        workers, get_context("spawn"), initializer=_become_maker, initargs=(world, profile, sink.prepare)
+    )
+    ahead: deque[tuple[Piece, Future[list[Made]]]] = deque()
+    try:
+        for piece in work:
+            begin(world, piece, ledger)
+            ahead.append((piece, pool.submit(_make, piece)))
+            if len(ahead) > workers:  # one waits for each that is made: what lies ahead stays small
+                done, future = ahead.popleft()
+                yield done, future.result()
+        while ahead:
+            done, future = ahead.popleft()
+            yield done, future.result()
+    except BrokenProcessPool:
+        raise CrmError(
+            "a worker was killed, perhaps for want of memory: run the same command again, with fewer --workers"
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+

@@ -1,0 +1,131 @@
+"""The world is a function: whatever is made alone is equal to its part of the whole, by whatever load."""
+
+from dataclasses import replace
+from datetime import date
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from data_generator.encode import digest_of, lines_of
+from data_generator.world.config import DAY, HOUR, MINUTE, SECOND
+from data_generator.world.load import EVERYDAY, Change, Profile
+from data_generator.world.records import Shop
+from data_platform_core.contracts import CONTRACTS, ENTITIES
+from data_platform_core.derive.canonical import Digest
+from data_platform_core.errors import UsageError
+
+GOLDEN: dict[str, str] = {}
+
+
+@pytest.fixture(scope="module")
+def start(world):
+    """Of five days with a weekly refill and a first of a month, on which grades change, among them."""
+    return world.midnight(date(2026, 10, 28))
+
+
+@pytest.fixture(scope="module")
+def spiked(start):
+    """A load that rises, falls and ends within a day."""
+    at = (start + 31 * HOUR) // SECOND
+    return Profile().grown(
+        Change(at - 1783, 5.0),
+        Change(at, 200.0, ramp=30, from_tps=5.0),
+        Change(at + 200, 10.0),
+        Change(at + 300, None, empties=True),
+    )
+
+
+def sum_of(digests):
+    return sum(digests, Digest())
+
+
+@pytest.mark.parametrize("entity", ENTITIES)
+def test_every_record_keeps_its_contract(world, start, entity):
+    lines = lines_of(entity, Shop(world).records(entity, start, start + 5 * DAY))
+    assert len(lines) > 5
+    for line in lines:
+        CONTRACTS[entity].model_validate_json(line)
+
+
+@pytest.mark.parametrize("entity", ENTITIES)
+@pytest.mark.parametrize("load", ["everyday", "spiked"])
+def test_parts_are_equal_to_the_whole_in_whatever_order_they_are_made(world, start, spiked, entity, load):
+    profile = EVERYDAY if load == "everyday" else spiked
+    whole = digest_of(entity, Shop(world, profile).records(entity, start, start + 5 * DAY))
+    shop = Shop(world, profile)
+    hours = (digest_of(entity, shop.records(entity, at, at + HOUR)) for at in range(start, start + 5 * DAY, HOUR))
+    assert sum_of(hours) == whole
+    backwards = range(start + 5 * DAY - 8 * HOUR, start - 1, -8 * HOUR)
+    assert sum_of(digest_of(entity, Shop(world, profile).records(entity, at, at + 8 * HOUR)) for at in backwards) == whole
+
+
+@pytest.mark.parametrize("entity", ENTITIES)
+def test_seconds_of_a_spike_are_equal_to_its_minutes(world, start, spiked, entity):
+    first = start + 31 * HOUR - MINUTE
+    whole = digest_of(entity, Shop(world, spiked).records(entity, first, first + 4 * MINUTE))
+    shop = Shop(world, spiked)
+    seconds = range(first, first + 4 * MINUTE, SECOND)
+    assert sum_of(digest_of(entity, shop.records(entity, at, at + SECOND)) for at in seconds) == whole
+    assert whole.count > 0 or entity in ("products", "profiles")
+
+
+def test_a_profile_that_grows_changes_nothing_of_what_was(world, start, spiked):
+    first = start + 31 * HOUR - 1783 * SECOND
+    known = Profile(spiked.changes[:1])
+    shop, made = Shop(world, known), []
+    for at in range(first, spiked.changes[-1].at * SECOND, 20 * SECOND):
+        shop.profile = Profile(tuple(c for c in spiked.changes if c.at * SECOND < at + 20 * SECOND))
+        made.append(digest_of("events", shop.records("events", at, at + 20 * SECOND)))
+    whole = Shop(world, spiked).records("events", first, first + len(made) * 20 * SECOND)
+    assert sum_of(made) == digest_of("events", whole)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    hour=st.integers(0, 24 * 300), seconds=st.integers(1, 5000), entity=st.sampled_from(ENTITIES), cut=st.floats(0, 1)
+)
+def test_any_window_is_the_sum_of_any_two_halves(world, hour, seconds, entity, cut):
+    start = world.opened_at + hour * HOUR
+    middle, end = start + int(seconds * cut) * SECOND, start + seconds * SECOND
+    shop = Shop(world)
+    parts = [shop.records(entity, low, high) for low, high in ((start, middle), (middle, end))]
+    assert pa.concat_tables(parts).equals(Shop(world).records(entity, start, end))
+
+
+def test_a_customer_made_alone_has_the_records_of_the_whole(world, start):
+    shop = Shop(world)
+    whole = shop.records("events", start, start + 2 * DAY)
+    somebody = max(whole["customer_id"].drop_null().value_counts().to_pylist(), key=lambda v: v["counts"])["values"]
+    of_whole = whole.filter(pc.equal(whole["customer_id"], somebody))
+    days = [Shop(world).records("events", at, at + DAY) for at in (start, start + DAY)]
+    alone = pa.concat_tables([day.filter(pc.equal(day["customer_id"], somebody)) for day in days])
+    assert alone.equals(of_whole) and len(alone) > 0
+
+
+def test_another_seed_shares_no_id(world, start):
+    other = Shop(replace(world, seed=8))
+    for entity, key in (
+        ("events", "event_id"),
+        ("events", "session_id"),
+        ("orders", "order_id"),
+        ("products", "product_id"),
+        ("profiles", "customer_id"),
+    ):
+        ours, theirs = (set(s.records(entity, start, start + 5 * DAY)[key].to_pylist()) for s in (Shop(world), other))
+        assert ours and theirs and not ours & theirs
+
+
+def test_windows_that_cannot_be_are_refused(world):
+    with pytest.raises(UsageError, match="full second"):
+        Shop(world).records("events", world.opened_at + 1, world.opened_at + SECOND)
+    with pytest.raises(UsageError, match="calendar goes from 2026-01-01"):
+        Shop(world).records("events", world.opened_at - SECOND, world.opened_at)
+
+
+def test_a_change_of_the_world_is_deliberate(world, start):
+    shop = Shop(world)
+    digests = {entity: digest_of(entity, shop.records(entity, start, start + 5 * DAY)).hex for entity in ENTITIES}
+    assert digests == GOLDEN, "the world has changed: raise GENERATOR_VERSION and pin the new digests"
