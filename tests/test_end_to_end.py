@@ -23,8 +23,10 @@ from conftest import ROOT, wait_for
 from deltalake import DeltaTable
 
 from data_generator.cli import world_of
-from data_generator.load.units import make
+from data_generator.load.store import ProfileFile
 from data_generator.sinks.kafka import KafkaSink
+from data_generator.world.config import HOUR
+from data_generator.world.records import Shop
 from data_platform_core.contracts import CONTRACTS, ENTITIES
 from data_platform_core.kafka import client_settings
 from data_platform_core.layers import TOPICS, lake_table
@@ -179,14 +181,13 @@ def test_nothing_is_lost_or_doubled_when_the_stream_is_killed_at_random(crm, set
 
 
 def test_records_sent_again_are_settled(settings):
-    hours = (u for u in sent_units(settings) if u.kind == "history" and u.entity == "orders")
-    made = ((unit, make(world_of(settings), unit)) for unit in hours)
-    unit, table = next((unit, table) for unit, table in made if table.num_rows)  # an hour of the night may have none
+    unit = next(u for u in sent_units(settings) if u.entity == "orders" and u.end - u.start > HOUR)
+    records = Shop(world_of(settings)).records("orders", unit.start, unit.end)
     before = stores.kafka_count(settings, "orders")
     sink = KafkaSink(client_settings(settings))
-    sink.put("orders", unit.name, table)
+    sink.put(unit, sink.prepare(unit, records))
     sink.flush()
-    assert stores.kafka_count(settings, "orders") == before + table.num_rows > before
+    assert stores.kafka_count(settings, "orders") == before + len(records) > before
     wait_for(lambda: landed(settings), what="the repeats to land")
     check_silver(settings)
 
@@ -313,9 +314,8 @@ def test_a_row_deleted_from_silver_by_hand_is_noticed(crm, settings):
 def history_window(settings):
     """The days of history that were made, as the ledger has them: the midnight of a test run does not matter."""
     world = world_of(settings)
-    hours = [dict(u.words) for u in sent_units(settings) if u.kind == "history" and u.entity == "events"]
-    first, end = min(hour["start"] for hour in hours), max(hour["end"] for hour in hours)
-    return str(world.day_of(first)), str(world.day_of(end))
+    days = [u.start for u in sent_units(settings) if u.entity == "events" and u.end - u.start > HOUR]
+    return str(world.day_of(min(days))), str(world.day_of(max(days)))
 
 
 def sent_units(settings):
@@ -327,8 +327,9 @@ def sent_units(settings):
 
 def made(settings, entity):
     """Every record made of an entity, made again from the ledger's words."""
-    world = world_of(settings)
-    return pl.concat(pl.from_arrow(make(world, unit)) for unit in sent_units(settings) if unit.entity == entity)
+    shop = Shop(world_of(settings), ProfileFile(settings.ledger_file.with_name("load.jsonl")).read())
+    units = sorted((unit for unit in sent_units(settings) if unit.entity == entity), key=lambda unit: unit.start)
+    return pl.concat(shop.records(entity, unit.start, unit.end) for unit in units)
 
 
 def silver(settings, entity):

@@ -22,7 +22,7 @@ def crm(tmp_path, *arguments):
 
 
 def test_history_goes_to_files_whole_and_once(tmp_path):
-    words = ("backfill", "--from", "2026-01-05", "--to", "2026-01-06", "--out", str(tmp_path / "out"), "--json")
+    words = ("backfill", "--from", "2026-01-05", "--to", "2026-01-05", "--out", str(tmp_path / "out"), "--json")
     told = json.loads(crm(tmp_path, *words).stdout)
     files = list((tmp_path / "out").rglob("*.ndjson"))
     lines = [(CONTRACTS[file.parent.name], line) for file in files for line in file.read_bytes().splitlines()]
@@ -37,11 +37,22 @@ def test_history_goes_to_files_whole_and_once(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (("backfill", "--from", "2026-02-02", "--to", "2026-02-01"), 2, "--to must be after --from"),
+        (("backfill", "--from", "2026-02-02", "--to", "2026-02-01"), 2, "--to must not be before --from"),
         (("backfill", "--from", "today", "--to", "2026-02-01"), 2, "'today' does not match the formats '%Y-%m-%d'"),
-        (("live", "--tps", "0"), 2, "--tps 0 is not between 1 and 100000"),
+        (("live", "--tps", "0"), 2, "--tps 0 is not above 0 and up to 100000"),
         (("live", "--for", "5x"), 2, "--for 5x: write a duration as 60s, 5m or 1h"),
         (("live", "--speed", "2"), 2, "No such option"),
+        (("backfill", "--from", "2026-01-05", "--to", "2926-01-05"), 2, "is not over yet"),
+        (("backfill", "--from", "2020-01-05", "--to", "2020-01-06"), 2, "the shop opened on 2025-11-01"),
+        (
+            ("backfill", "--from", "2026-01-05", "--to", "2026-01-06", "--out", "ftp://x"),
+            2,
+            "neither a folder nor s3://",
+        ),
+        (("rate", "70"), 2, "no live run is going on"),
+        (("spike", "--hold", "0s"), 2, "--hold 0s: write a duration as 60s, 5m or 1h"),
+        (("replay", "--from", "2026-01-05", "--to", "2026-01-04"), 2, "--to must be after --from"),
+        (("replay", "--from", "2026-01-05", "--to", "2026-01-06", "--speed", "0"), 2, "--speed 0 is not between"),
         (("live", "--for", "1s"), 1, "no Kafka answers at 127.0.0.1:54092: start the stack with `crm up`"),
     ],
 )
@@ -54,7 +65,7 @@ def test_a_mistake_ends_with_one_sentence(tmp_path, arguments, code, says):
 def test_a_folder_that_cannot_be_written_leaves_nothing_half(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "products").write_text("a file where a folder must be")
-    done = crm(tmp_path, "backfill", "--from", "2026-01-05", "--to", "2026-01-06", "--out", str(tmp_path / "out"))
+    done = crm(tmp_path, "backfill", "--from", "2026-01-05", "--to", "2026-01-05", "--out", str(tmp_path / "out"))
     assert done.returncode == 1
     assert "could not be written" in done.stderr
     assert list((tmp_path / "out").rglob("*.half")) == []

@@ -12,7 +12,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
+import holidays
 import typer
+from faker.config import AVAILABLE_LOCALES
 
 from data_generator.load.live import AfterStall, change_rate, close_run, run_live
 from data_generator.load.replay import run_replay
@@ -24,6 +26,7 @@ from data_generator.sinks.files import Format, file_sink
 from data_generator.sinks.kafka import KafkaSink
 from data_generator.world.config import SECOND, Funnel, Retention, World
 from data_generator.world.load import Change
+from data_platform_core.cli.main import run
 from data_platform_core.errors import UsageError
 from data_platform_core.kafka import client_settings
 from data_platform_core.ledger.made import Ledger
@@ -45,7 +48,17 @@ EventsPerDay = Annotated[
 
 
 def world_of(settings: Settings) -> World:
-    """The world that the settings say."""
+    """The world that the settings say.
+
+    Raises:
+        UsageError: no holidays are known of its country, or no words of its language.
+    """
+    if settings.shop_country not in holidays.list_supported_countries():
+        raise UsageError(
+            f"CRM_SHOP_COUNTRY is {settings.shop_country}, and no holidays are known of it; write one as KR"
+        )
+    if settings.shop_locale not in AVAILABLE_LOCALES:
+        raise UsageError(f"CRM_SHOP_LOCALE is {settings.shop_locale}, and no words are known in it; write one as ko_KR")
     return World(
         seed=settings.world_seed,
         opened_on=settings.world_opened_on,
@@ -79,7 +92,9 @@ def backfill(
     world = _asked_for(settings, customers, events_per_day)
     today = world.day_of(int(time.time()) * SECOND)
     if last.date() >= today:
-        raise UsageError(f"--to {last.date()} is not over yet (today is {today}): history goes up to the last whole day")
+        raise UsageError(
+            f"--to {last.date()} is not over yet (today is {today}): history goes up to the last whole day"
+        )
     start, end = window(world, first.date(), last.date())
     sink, ledger, load = _open(settings, out, format_)
     started = time.monotonic()
@@ -153,9 +168,7 @@ def spike(
 
 @generate_app.command()
 def replay(
-    first: Annotated[
-        datetime, typer.Option("--from", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M"], help="The shop's time.")
-    ],
+    first: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M"], help="The shop's time.")],
     end: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M"], help="Up to before this.")],
     speed: Annotated[float, typer.Option(help="Seconds of the world a second.")] = 60.0,
     out: Out = None,
@@ -275,7 +288,11 @@ def _report(as_json: bool, **figures: float) -> None:
         typer.echo(f"{figures['records']:,.0f} records sent in {figures['seconds']:.1f} s{again}")
 
 
+def main() -> None:
+    """`crm-generate`: the same commands where only this package is installed."""
+    run(generate_app)
+
+
 def register(app: typer.Typer) -> None:
     """Bring the commands of this package to `crm`."""
     app.add_typer(generate_app, name="generate", rich_help_panel="Source")
-

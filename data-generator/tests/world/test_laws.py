@@ -7,7 +7,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from data_generator.encode import frame_of
 from data_generator.world.config import DAY, SECOND, World
 from data_generator.world.customers import _settled, customer_ids
 from data_generator.world.load import EVERYDAY, Change, Profile
@@ -39,8 +38,8 @@ def lived(busy):
     visits, sessions, orders = [], [], []
     for day in range(DAYS):
         start, end = (int(busy.day_starts[day + n]) for n in (0, 1))
-        events = frame_of(shop.records("events", start, end))
-        orders.append(frame_of(shop.records("orders", start, end)))
+        events = shop.records("events", start, end)
+        orders.append(shop.records("orders", start, end))
         known = events.filter(pl.col("customer_id").is_not_null())
         visits.append(known.select("customer_id").unique().with_columns(day=pl.lit(day)))
         sessions.append(
@@ -55,8 +54,8 @@ def lived(busy):
         "visits": pl.concat(visits),
         "sessions": pl.concat(sessions),
         "orders": pl.concat(orders),
-        "profiles": frame_of(shop.records("profiles", busy.opened_at, until)),
-        "products": frame_of(shop.records("products", busy.opened_at, until)),
+        "profiles": shop.records("profiles", busy.opened_at, until),
+        "products": shop.records("products", busy.opened_at, until),
     }
 
 
@@ -140,11 +139,11 @@ def test_stock_never_falls_below_zero_and_sometimes_runs_out(lived):
 def test_a_product_is_sold_only_between_its_launch_and_its_end(world):
     shop = Shop(world)
     start, end = world.opened_at + 400 * DAY, world.opened_at + 430 * DAY
-    products = frame_of(shop.records("products", world.opened_at, end)).sort("sequence")
+    products = shop.records("products", world.opened_at, end).sort("sequence")
     launched = products.group_by("product_id").agg(pl.col("occurred_at").min())
     ended = products.filter(~pl.col("is_active")).select("product_id", ended_at="occurred_at")
     assert launched["occurred_at"].n_unique() > 3 and len(ended) > 0
-    clicks = frame_of(shop.records("events", start, end)).filter(pl.col("product_id").is_not_null())
+    clicks = shop.records("events", start, end).filter(pl.col("product_id").is_not_null())
     seen = clicks.join(launched, on="product_id", how="left", suffix="_launch").join(ended, on="product_id", how="left")
     assert seen.filter(pl.col("occurred_at_launch").is_null()).is_empty()
     assert seen.filter(pl.col("occurred_at") < pl.col("occurred_at_launch")).is_empty()
@@ -172,7 +171,13 @@ def test_grades_follow_what_customers_spend(busy, lived):
     grade, _ = _settled(busy, month)
     of = pl.DataFrame({"customer_id": customer_ids(busy, np.arange(len(grade))).to_pylist(), "grade": grade})
     spent = lived["orders"].filter(pl.col("status") == "paid").group_by("customer_id").agg(pl.col("total_minor").sum())
-    mean = of.join(spent, on="customer_id", how="left").fill_null(0).group_by("grade").agg(pl.col("total_minor").mean()).sort("grade")
+    mean = (
+        of.join(spent, on="customer_id", how="left")
+        .fill_null(0)
+        .group_by("grade")
+        .agg(pl.col("total_minor").mean())
+        .sort("grade")
+    )
     assert mean["grade"].to_list() == [0, 1, 2, 3]
     assert (mean["total_minor"].diff().drop_nulls() > 0).all()
 
@@ -190,8 +195,8 @@ def test_a_day_has_its_rhythm_and_a_year_its_growth_and_its_mean(world):
 
 def test_a_flash_sale_draws_visitors_to_its_category(busy):
     sale = next(c for c in campaigns(busy) if c.medium == "push" and c.start > busy.opened_at + 30 * DAY)
-    during = frame_of(Shop(busy).records("events", sale.start, sale.end))
-    before = frame_of(Shop(busy).records("events", sale.start - 7 * DAY, sale.end - 7 * DAY))
+    during = Shop(busy).records("events", sale.start, sale.end)
+    before = Shop(busy).records("events", sale.start - 7 * DAY, sale.end - 7 * DAY)
     assert len(during) > 1.4 * len(before)
     touched = during.filter(pl.col("utm_campaign") == sale.name)
     assert touched["session_id"].n_unique() > 100
@@ -218,7 +223,7 @@ def test_a_spike_keeps_its_plan(world, tps):
     shop, counts = Shop(world, plan), []
     for at in range(first, first + 240):
         window = at * SECOND, (at + 1) * SECOND
-        counts.append(shop.records("events", *window).num_rows + shop.records("orders", *window).num_rows)
+        counts.append(shop.records("events", *window).height + shop.records("orders", *window).height)
     planned = plan.rate(world, first, first + 240)
     assert sum(counts) == pytest.approx(planned.sum(), rel=0.03)
     if tps >= 3000:
@@ -231,7 +236,7 @@ def test_a_spike_keeps_its_plan(world, tps):
 def test_a_fall_of_the_load_lets_visitors_finish(world):
     first = world.opened_at // SECOND + 200 * 86_400
     plan = Profile().grown(Change(first, 500.0), Change(first + 60, 5.0), Change(first + 240, None, empties=True))
-    events = frame_of(Shop(world, plan).records("events", first * SECOND, (first + 260) * SECOND))
+    events = Shop(world, plan).records("events", first * SECOND, (first + 260) * SECOND)
     second = events["occurred_at"].to_physical() // SECOND - first
     by_second = np.bincount(second.to_numpy(), minlength=260)
     assert 100 < by_second[65:75].mean() < 500
@@ -250,9 +255,9 @@ def test_a_world_of_another_zone_language_and_currency_holds():
     world = World(3, date(2026, 1, 1), 500, 25, 2000, "Europe/Berlin", "EUR", country="DE", locale="de_DE")
     shop = Shop(world)
     summer_time = world.midnight(date(2026, 3, 29))  # a day of 23 hours
-    events = frame_of(shop.records("events", summer_time, world.midnight(date(2026, 3, 30))))
+    events = shop.records("events", summer_time, world.midnight(date(2026, 3, 30)))
     assert 800 < len(events) < 4000
-    assert set(frame_of(shop.records("products", world.opened_at, world.opened_at + DAY))["currency"]) == {"EUR"}
+    assert set(shop.records("products", world.opened_at, world.opened_at + DAY)["currency"]) == {"EUR"}
 
 
 def test_a_load_is_not_changed_by_the_size_of_the_world(world):
@@ -260,5 +265,5 @@ def test_a_load_is_not_changed_by_the_size_of_the_world(world):
     plan = Profile().grown(Change(first, 100.0))
     for customers in (50, 20_000):
         shop = Shop(replace(world, customers=customers), plan)
-        made = shop.records("events", first * SECOND, (first + 120) * SECOND).num_rows
+        made = shop.records("events", first * SECOND, (first + 120) * SECOND).height
         assert made == pytest.approx(12_000, rel=0.06)

@@ -66,7 +66,9 @@ def run_live(
             "CRM_WORLD_OPENED_ON says when the shop opens"
         )
     if max((unit.end for unit in ledger.begun_units()), default=0) > now * SECOND:
-        raise UsageError(f"the ledger {load.path.parent} holds records of times to come: set this machine's clock right")
+        raise UsageError(
+            f"the ledger {load.path.parent} holds records of times to come: set this machine's clock right"
+        )
     close_run(ledger, load)
     # visitors are customers and buy products, which must be known before; then those of the while that took
     _send_masters(world, now, sink, ledger, load)

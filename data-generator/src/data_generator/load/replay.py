@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 from data_generator.load.live import Clock
 from data_generator.load.work import MASTERS, MASTERS_FIRST, Maker, Piece, begin, deliver, master_windows, pieces, send
@@ -42,7 +43,7 @@ def run_replay(
         for entity in MASTERS_FIRST:
             new = missing[entity](at, until)
             edges = sorted({at, until, *(edge for part in new for edge in part)})
-            for low, high in zip(edges, edges[1:], strict=False):
+            for low, high in pairwise(edges):
                 piece = Piece((entity,), low, high)
                 if (low, high) in new:
                     begin(world, piece, ledger)

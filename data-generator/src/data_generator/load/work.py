@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from multiprocessing import get_context
 from typing import Any
 
-import pyarrow as pa
+import polars as pl
 
 from data_generator.encode import digest_of
 from data_generator.sinks import Sink
@@ -119,7 +119,7 @@ def unfinished(world: World, ledger: Ledger) -> list[Piece]:
 class Maker:
     """Makes pieces one after the other."""
 
-    def __init__(self, world: World, profile: Profile, prepare: Callable[[Unit, pa.Table], Any]) -> None:
+    def __init__(self, world: World, profile: Profile, prepare: Callable[[Unit, pl.DataFrame], Any]) -> None:
         self.shop = Shop(world, profile)
         self._prepare = prepare
 
@@ -128,15 +128,15 @@ class Maker:
         made = []
         for entity in piece.entities:
             unit = Unit(entity, piece.start, piece.end, self.shop.world.id)
-            table = self.shop.records(entity, piece.start, piece.end)
-            made.append(Made(unit, self._prepare(unit, table), digest_of(entity, table)))
+            records = self.shop.records(entity, piece.start, piece.end)
+            made.append(Made(unit, self._prepare(unit, records), digest_of(entity, records)))
         return made
 
 
 _maker: Maker | None = None  # of a worker's process
 
 
-def _become_maker(world: World, profile: Profile, prepare: Callable[[Unit, pa.Table], Any]) -> None:
+def _become_maker(world: World, profile: Profile, prepare: Callable[[Unit, pl.DataFrame], Any]) -> None:
     global _maker
     _maker = Maker(world, profile, prepare)
 
@@ -213,5 +213,3 @@ def _made(
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import pyarrow as pa
+import polars as pl
 
 from data_platform_core.ledger.made import Unit
 
@@ -14,7 +14,7 @@ class Sink(Protocol):
     """Takes the records of units; what was put is safe once `flush` has returned."""
 
     @property
-    def prepare(self) -> Callable[[Unit, pa.Table], Any]:
+    def prepare(self) -> Callable[[Unit, pl.DataFrame], Any]:
         """What can be done to a unit's records where they are made, in a process of its own; it can be pickled."""
         ...
 

@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.csv
 import pyarrow.fs
 import pyarrow.parquet
 
-from data_generator.encode import frame_of, ndjson_of
+from data_generator.encode import ndjson_of
+from data_platform_core.contracts import CONTRACTS
+from data_platform_core.derive.arrow import arrow_schema
+from data_platform_core.derive.fields import fields_of
 from data_platform_core.errors import CrmError, UsageError
 from data_platform_core.ledger.made import Unit
 from data_platform_core.settings import Settings
@@ -31,7 +32,7 @@ class FileSink:
     format: Format = "ndjson"
 
     @property
-    def prepare(self) -> Callable[[Unit, pa.Table], Any]:
+    def prepare(self) -> Callable[[Unit, pl.DataFrame], Any]:
         """The whole work: files are written where their records are made."""
         return self._write
 
@@ -41,7 +42,7 @@ class FileSink:
     def flush(self) -> None:
         """Every file is safe as soon as it is written."""
 
-    def _write(self, unit: Unit, table: pa.Table) -> None:
+    def _write(self, unit: Unit, records: pl.DataFrame) -> None:
         target = f"{self.root}/{unit.entity}/{file_name(unit)}.{self.format}"
         is_local = isinstance(self.files, pyarrow.fs.LocalFileSystem)
         # an object of S3 is there once it is whole; a local file is written beside and then named
@@ -50,7 +51,7 @@ class FileSink:
             if is_local:
                 self.files.create_dir(f"{self.root}/{unit.entity}", recursive=True)
             with self.files.open_output_stream(written) as file:
-                self._write_to(file, unit.entity, table)
+                self._write_to(file, unit.entity, records)
             if is_local:
                 self.files.move(written, target)
         except OSError as error:
@@ -59,28 +60,30 @@ class FileSink:
                     self.files.delete_file(written)
             raise CrmError(f"{target} could not be written: {error}; nothing half-written is left") from None
 
-    def _write_to(self, file: Any, entity: str, table: pa.Table) -> None:
+    def _write_to(self, file: Any, entity: str, records: pl.DataFrame) -> None:
         if self.format == "ndjson":
-            file.write(ndjson_of(entity, table))
+            file.write(ndjson_of(entity, records))
         elif self.format == "parquet":
-            pyarrow.parquet.write_table(table, file, compression="zstd")
+            # by Arrow and not by Polars, whose file would be another one with another number of threads
+            pyarrow.parquet.write_table(
+                records.to_arrow().cast(arrow_schema(CONTRACTS[entity])), file, compression="zstd"
+            )
         else:
-            pyarrow.csv.write_csv(_flat(table), file)
+            file.write(records.with_columns(_flat(entity)).write_csv(datetime_format="%Y-%m-%dT%H:%M:%S%.6fZ").encode())
 
 
-def _flat(table: pa.Table) -> pa.Table:
+def _flat(entity: str) -> list[pl.Expr]:
     """Lists as JSON text, which is all that CSV can hold."""
-    for place, field in enumerate(table.schema):
-        if pa.types.is_list(field.type):
-            items = frame_of(table.select([field.name])).to_series()
-            text = items.list.eval(pl.element().struct.json_encode()).list.join(",")
-            table = table.set_column(place, field.name, pl.select("[" + pl.lit(text) + "]").to_series().to_arrow())
-    return table
+    lists = [field.name for field in fields_of(CONTRACTS[entity]) if field.kind == "parts"]
+    items = {name: pl.col(name).list.eval(pl.element().struct.json_encode()).list.join(",") for name in lists}
+    return [pl.concat_str(pl.lit("["), text, pl.lit("]")).alias(name) for name, text in items.items()]
 
 
 def file_name(unit: Unit) -> str:
     """The window of a unit, in UTC, as a name of a file."""
-    start, end = (datetime.fromtimestamp(at / 1_000_000, UTC).strftime("%Y%m%dT%H%M%SZ") for at in (unit.start, unit.end))
+    start, end = (
+        datetime.fromtimestamp(at / 1_000_000, UTC).strftime("%Y%m%dT%H%M%SZ") for at in (unit.start, unit.end)
+    )
     return f"{start}--{end}"
 
 

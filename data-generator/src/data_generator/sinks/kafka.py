@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import pyarrow as pa
+import polars as pl
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from data_generator.encode import keys_of, lines_of
@@ -17,9 +17,9 @@ Messages = tuple[list[bytes], list[bytes]]
 """Keys and values."""
 
 
-def messages_of(unit: Unit, table: pa.Table) -> Messages:
+def messages_of(unit: Unit, records: pl.DataFrame) -> Messages:
     """The messages of a unit's records."""
-    return keys_of(unit.entity, table), lines_of(unit.entity, table)
+    return keys_of(unit.entity, records), lines_of(unit.entity, records)
 
 
 class KafkaSink:
@@ -47,7 +47,7 @@ class KafkaSink:
         self._check_topics()
 
     @property
-    def prepare(self) -> Callable[[Unit, pa.Table], Messages]:
+    def prepare(self) -> Callable[[Unit, pl.DataFrame], Messages]:
         """Records become messages."""
         return messages_of
 

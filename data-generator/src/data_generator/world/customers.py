@@ -13,9 +13,9 @@ from functools import lru_cache
 import numpy as np
 import pyarrow as pa
 
-from data_generator.world.rhythm import day_position, hour_quantile, traffic_until
 from data_generator.world.config import DAY, HOUR, SECOND, World
 from data_generator.world.draws import F64, I64, U64
+from data_generator.world.rhythm import day_position, hour_quantile, traffic_until
 
 GRADES = np.array(["bronze", "silver", "gold", "vip"])
 _GRADE_FROM = np.array([0.25, 0.6, 1.2])
@@ -141,7 +141,9 @@ def _planned(world: World, month: int, known: I64) -> F64:
     start, end = (_calendar_day(world, _first_of(m)) for m in (month, month + 1))
     number = np.arange(len(known), dtype=np.uint64)
     curve = curves(world)
-    leaves = len(curve.stays) - np.searchsorted(curve.stays[::-1], world.draws.uniform("stays a customer", number), "right")
+    leaves = len(curve.stays) - np.searchsorted(
+        curve.stays[::-1], world.draws.uniform("stays a customer", number), "right"
+    )
     first, last = (np.clip(_age_in_days(world, known, day), 0, None) for day in (start, end))
     visits = curve.visits[np.minimum(last, leaves)] - curve.visits[np.minimum(first, leaves)]
     return np.maximum(visits, 0.0) * inclination(world, number.astype(np.int64), month)

@@ -12,9 +12,9 @@ from itertools import pairwise, zip_longest
 
 import numpy as np
 
-from data_generator.world.rhythm import everyday_rate
 from data_generator.world.config import World
 from data_generator.world.draws import F64
+from data_generator.world.rhythm import everyday_rate
 
 FOR_EVER = 2**62
 

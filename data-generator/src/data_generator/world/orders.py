@@ -156,6 +156,7 @@ class Till:
         self._at = FOR_EVER
         self._window = (0, 0)
         self._sales = Sales(_NOTHING, [])
+        self._due: list[Later] = []
 
     def sales(self, profile: Profile, start: int, end: int) -> Sales:
         """The sales within [start, end), by time."""
@@ -191,7 +192,9 @@ class Till:
         orders = _wanted(self._world, sessions, steps.session[buys], steps.at[buys])
         orders = self._granted(orders) if len(orders.counter) else orders
         self._due = [
-            Later(due.status, _joined([due.orders, new.orders]), np.concatenate([due.at, new.at])) if len(new.at) else due
+            Later(due.status, _joined([due.orders, new.orders]), np.concatenate([due.at, new.at]))
+            if len(new.at)
+            else due
             for due, new in zip(self._due, _fates(self._world, orders), strict=True)
         ]
         self._at = end
@@ -209,7 +212,9 @@ class Till:
         group = np.cumsum(is_first) - 1
         first = np.flatnonzero(is_first)
         asked = np.cumsum(wanted.quantity[order])
-        before = np.where(self._week[sorted_product[first]] == sorted_week[first], self._asked_for[sorted_product[first]], 0)
+        before = np.where(
+            self._week[sorted_product[first]] == sorted_week[first], self._asked_for[sorted_product[first]], 0
+        )
         asked = asked - (asked[first] - wanted.quantity[order][first])[group] + before[group]
         levels = stock_levels(world, sorted_product[first], sorted_week[first], units_a_week(world))
         granted = np.empty(len(order), dtype=bool)
@@ -263,7 +268,9 @@ def _table(world: World, orders: Orders, status: str, at: I64) -> pa.Table:
             "discount_minor": discount,
             "total_minor": gross - discount,
             "currency": pa.repeat(world.currency, count),
-            "payment_method": pa.array(PAYMENTS).take(pa.array(draws.choice("payment", orders.counter, _PAYMENT_WEIGHTS))),
+            "payment_method": pa.array(PAYMENTS).take(
+                pa.array(draws.choice("payment", orders.counter, _PAYMENT_WEIGHTS))
+            ),
             "occurred_at": at,
             "sequence": at,
         }
@@ -273,5 +280,3 @@ def _table(world: World, orders: Orders, status: str, at: I64) -> pa.Table:
 def order_ids(world: World, session: U64) -> pa.Array:
     """Ids of the orders that sessions end with."""
     return world.draws.ids("ord_", "order", session)
-
-

@@ -201,7 +201,9 @@ def stock_levels(world: World, product: I64, week: I64, units_a_week: float) -> 
     luck = world.draws.uniform("stock of the week", counter)
     factor = np.where(luck < _SCARCE_SHARE, 0.4 + 6.0 * luck, 1.8 + 2.0 * luck)
     busier = (1.0 + world.growth_per_year) ** (week / 52)
-    return np.ceil(2 + share * units_a_week * busier * factor + 3 * np.sqrt(share * units_a_week * busier)).astype(np.int64)
+    return np.ceil(2 + share * units_a_week * busier * factor + 3 * np.sqrt(share * units_a_week * busier)).astype(
+        np.int64
+    )
 
 
 # --- records ----------------------------------------------------------------------------------
@@ -240,5 +242,3 @@ def products_within(world: World, start: int, end: int, units_a_week: float) -> 
             "sequence": at,
         }
     )
-
-

@@ -1,18 +1,22 @@
-"""Records of the four entities within a window, as Arrow tables in their contracts' columns."""
+"""Records of the four entities within a window, as frames in their contracts' columns."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache, lru_cache
+
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_generator.world.rhythm import campaigns
 from data_generator.world.config import SECOND, World
 from data_generator.world.customers import customer_ids, profiles_within
 from data_generator.world.draws import I64, U64
 from data_generator.world.load import EVERYDAY, Profile
 from data_generator.world.orders import Till, order_ids, orders_table, session_products, units_a_week
 from data_generator.world.products import categories, category_of, ids_pool, products_within, search_paths
+from data_generator.world.rhythm import campaigns
 from data_generator.world.visits import (
     CARTS,
     CHOICE_OF_STEP,
@@ -56,7 +60,7 @@ class Shop:
         self._floor: Floor | None = None
         self._floor_at = 0
 
-    def records(self, entity: str, start: int, end: int) -> pa.Table:
+    def records(self, entity: str, start: int, end: int) -> pl.DataFrame:
         """All records of an entity with event times within [start, end) microseconds, in time order.
 
         Raises:
@@ -69,11 +73,9 @@ class Shop:
             raise UsageError(
                 f"the world's calendar goes from {world.opened_on} to {world.closes_on}: the window is not within it"
             )
-        table = self._makers[entity](self, start, end)
-        names = arrow_schema(CONTRACTS[entity]).names
-        return table.select(names).cast(arrow_schema(CONTRACTS[entity]))
+        return getattr(self, f"_{entity}")(start, end).select(_columns(entity))
 
-    def _events(self, start: int, end: int) -> pa.Table:
+    def _events(self, start: int, end: int) -> pl.DataFrame:
         if self._floor is None or self._floor_at != start:
             self._floor = Floor(self.world, start)
         sessions, steps = self._floor.advance(self.profile, end)
@@ -81,21 +83,29 @@ class Shop:
         paid = self._till.sales(self.profile, start, end).paid.counter
         return _events_table(self.world, sessions, _as_stock_allows(sessions, steps, paid))
 
-    def _orders(self, start: int, end: int) -> pa.Table:
+    def _orders(self, start: int, end: int) -> pl.DataFrame:
         return _by_time("orders", orders_table(self.world, self._till.sales(self.profile, start, end)))
 
-    def _products(self, start: int, end: int) -> pa.Table:
+    def _products(self, start: int, end: int) -> pl.DataFrame:
         return _by_time("products", products_within(self.world, start, end, units_a_week(self.world)))
 
-    def _profiles(self, start: int, end: int) -> pa.Table:
+    def _profiles(self, start: int, end: int) -> pl.DataFrame:
         return _by_time("profiles", profiles_within(self.world, start, end))
 
-    _makers = {"events": _events, "orders": _orders, "products": _products, "profiles": _profiles}
+
+@cache
+def _columns(entity: str) -> list[pl.Expr]:
+    """The contract's columns, in its types."""
+    nothing = pl.from_arrow(arrow_schema(CONTRACTS[entity]).empty_table())
+    assert isinstance(nothing, pl.DataFrame)
+    return [pl.col(name).cast(kind) for name, kind in nothing.schema.items()]
 
 
-def _by_time(entity: str, table: pa.Table) -> pa.Table:
+def _by_time(entity: str, table: pa.Table) -> pl.DataFrame:
     keys = ["occurred_at", *(name for name in CONTRACTS[entity].key if name != "sequence")]
-    return table.sort_by([(name, "ascending") for name in keys])
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame.sort(keys)
 
 
 def _as_stock_allows(sessions: Sessions, steps: Steps, paid: U64) -> Steps:
@@ -112,63 +122,95 @@ def _as_stock_allows(sessions: Sessions, steps: Steps, paid: U64) -> Steps:
     return Steps(session[order], step[order], at[order])
 
 
-def _events_table(world: World, sessions: Sessions, steps: Steps) -> pa.Table:
-    draws = world.draws
-    session = pa.array(steps.session)
-    counter = sessions.counter[steps.session]
-    step = steps.step
+def _events_table(world: World, sessions: Sessions, steps: Steps) -> pl.DataFrame:
+    draws, session, step = world.draws, steps.session, steps.step
+    counter = sessions.counter[session]
     choice = CHOICE_OF_STEP[step]
     puts_back = (step == REMOVE) | (step == PUT_BACK)
     in_cart = sessions.has[:, list(CARTS)].sum(axis=1)
-    choice = np.where(puts_back, in_cart[steps.session] - 1, choice)
+    choice = np.where(puts_back, in_cart[session] - 1, choice)
     means = np.flatnonzero(choice >= 0)
     product = np.full(len(step), -1)
-    product[means] = session_products(world, sessions, steps.session[means], choice[means])
-    is_signup = sessions.is_signup[steps.session] & (step == LANDING)
-    types = pa.array([*STEP_TYPES, "signup"])
-    of_step = {name: column.take(session) for name, column in _session_columns(world, sessions).items()}
-    return pa.table(
-        {
-            "schema_version": np.ones(len(step), dtype=np.int64),
-            "event_id": draws.long_ids("event", step_counter(counter, step)),
-            "event_type": types.take(pa.array(np.where(is_signup, len(STEP_TYPES), step))),
-            **of_step,
-            "page_path": _page_paths(world, sessions, steps.session, step, product, is_signup),
-            "product_id": ids_pool(world).take(_or_null(product)),
-            "order_id": pc.if_else(pa.array(step == PURCHASE), order_ids(world, counter), pa.scalar(None, pa.string())),
-            "occurred_at": steps.at,
-            "sequence": steps.at,
-        }
+    product[means] = session_products(world, sessions, session[means], choice[means])
+    is_signup = sessions.is_signup[session] & (step == LANDING)
+    return _session_columns(world, sessions)[session].with_columns(
+        schema_version=pl.lit(1),
+        event_id=_series(draws.long_ids("event", step_counter(counter, step))),
+        event_type=_TYPES.gather(np.where(is_signup, len(STEP_TYPES), step)),
+        page_path=_page_paths(world, sessions, steps, product, is_signup),
+        product_id=_pick(_product_ids(world), product),
+        order_id=_some(step == PURCHASE, lambda bought: order_ids(world, counter[bought])),
+        occurred_at=pl.Series(steps.at),
+        sequence=pl.Series(steps.at),
     )
 
 
-def _page_paths(
-    world: World, sessions: Sessions, session: I64, step: I64, product: I64, is_signup: np.ndarray
-) -> pa.Array:
-    """The page of each step, out of a pool: fixed ones, searches and lists by category, products by number."""
-    kinds = categories(world)
-    fixed = ["/", "/deal", "/login", "/signup", "/cart", "/checkout", "/order/complete"]
-    searches, lists = len(fixed), len(fixed) + len(kinds)
-    products = lists + len(kinds)
-    pool = pa.concat_arrays(
-        [
-            pa.array([*fixed, *search_paths(world), *(f"/category/{kind.path}" for kind in kinds)]),
-            pc.binary_join_element_wise("/product/", ids_pool(world), ""),
-        ]
-    )
-    of_step = np.array([1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 5, 6, 4, 0])
-    page = of_step[step]
+_TYPES = pl.Series([*STEP_TYPES, "signup"])
+
+
+def _series(values: pa.Array) -> pl.Series:
+    series = pl.from_arrow(values)
+    assert isinstance(series, pl.Series)
+    return series
+
+
+def _pick(pool: pl.Series, index: I64) -> pl.Series:
+    """Values of a pool, the last of which is null, by their places; that where the place is -1."""
+    return pool.gather(np.where(index < 0, len(pool) - 1, index))
+
+
+def _pool(values: pa.Array) -> pl.Series:
+    return _series(values).extend_constant(None, 1).rechunk()
+
+
+@lru_cache(maxsize=4)
+def _product_ids(world: World) -> pl.Series:
+    return _pool(ids_pool(world))
+
+
+def _some(chosen: np.ndarray, make: Callable[[I64], pa.Array]) -> pl.Series:
+    """A column that has a value in some rows only."""
+    rows = np.flatnonzero(chosen)
+    place = np.full(len(chosen), -1)
+    place[rows] = np.arange(len(rows))
+    return _pick(_pool(make(rows)), place)
+
+
+@lru_cache(maxsize=4)
+def _pages(world: World) -> pl.Series:
+    """All pages of the shop: fixed ones, searches and lists by category, products by number."""
+    lists = (f"/category/{kind.path}" for kind in categories(world))
+    products = pc.binary_join_element_wise("/product/", ids_pool(world), "")
+    return _series(pa.concat_arrays([pa.array([*_FIXED_PAGES, *search_paths(world), *lists]), products])).rechunk()
+
+
+_FIXED_PAGES = ("/", "/deal", "/login", "/signup", "/cart", "/checkout", "/order/complete")
+_FIXED_PAGE_OF_STEP = np.array([1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 5, 6, 4, 0])
+
+
+def _page_paths(world: World, sessions: Sessions, steps: Steps, product: I64, is_signup: np.ndarray) -> pl.Series:
+    """The page of each step."""
+    kinds, step, session = len(categories(world)), steps.step, steps.session
+    searches, lists, products = (len(_FIXED_PAGES) + n * kinds for n in range(3))
     aim = sessions.focus.copy()
-    first = np.flatnonzero(aim < 0)
-    aim[first] = category_of(world, session_products(world, sessions, first, np.zeros(len(first), np.int64)))
+    aimless = np.flatnonzero(aim < 0)
+    aim[aimless] = category_of(world, session_products(world, sessions, aimless, np.zeros(len(aimless), np.int64)))
+    page = _FIXED_PAGE_OF_STEP[step]
     page = np.where(step == SEARCH, searches + aim[session], page)
     page = np.where((step == LIST) | (step == SHOWN_ALIKE), lists + aim[session], page)
     page = np.where((product >= 0) & (step != REMOVE) & (step != PUT_BACK), products + product, page)
-    page = np.where(is_signup, 3, page)
-    return pool.take(pa.array(page))
+    return _pages(world).gather(np.where(is_signup, 3, page))
 
 
-def _session_columns(world: World, sessions: Sessions) -> dict[str, pa.Array]:
+@lru_cache(maxsize=4)
+def _sources(world: World) -> pl.DataFrame:
+    """What brings visits, by number: everyday sources, then campaigns, then nothing."""
+    rows = [*_SOURCES, *(("shop", campaign.medium, campaign.name, None) for campaign in campaigns(world))]
+    names = ["utm_source", "utm_medium", "utm_campaign", "referrer"]
+    return pl.DataFrame([*rows, (None,) * 4], schema=dict.fromkeys(names, pl.String), orient="row")
+
+
+def _session_columns(world: World, sessions: Sessions) -> pl.DataFrame:
     draws, counter = world.draws, sessions.counter
     is_known = sessions.customer >= 0
     owner = np.maximum(sessions.customer, 0).astype(np.uint64)
@@ -178,27 +220,13 @@ def _session_columns(world: World, sessions: Sessions) -> dict[str, pa.Array]:
         draws.bits("visitor of customer", owner * np.uint64(4) + device.astype(np.uint64)),
         draws.bits("visitor", counter),
     )
-    names = [campaign.name for campaign in campaigns(world)]
-    media = [campaign.medium for campaign in campaigns(world)]
-    nothing: list[None] = [None] * len(names)
-    pools = (
-        [*(s[0] for s in _SOURCES), *(["shop"] * len(names))],
-        [*(s[1] for s in _SOURCES), *media],
-        [*(s[2] for s in _SOURCES), *names],
-        [*(s[3] for s in _SOURCES), *nothing],
+    source = np.where(sessions.source < 0, len(_sources(world)) - 1, sessions.source)
+    return _sources(world)[source].with_columns(
+        visitor_id=_series(draws.as_ids("vis_", visitor)),
+        customer_id=_some(is_known, lambda known: customer_ids(world, owner[known])),
+        session_id=_series(draws.ids("ses_", "session", counter)),
+        device=pl.Series(DEVICES).gather(device),
     )
-    at = _or_null(sessions.source)
-    source, medium, campaign, referrer = (pa.array(pool, pa.string()).take(at) for pool in pools)
-    return {
-        "visitor_id": draws.as_ids("vis_", visitor),
-        "customer_id": pc.if_else(pa.array(is_known), customer_ids(world, owner), pa.scalar(None, pa.string())),
-        "session_id": draws.ids("ses_", "session", counter),
-        "referrer": referrer,
-        "device": pa.array(DEVICES).take(pa.array(device)),
-        "utm_source": source,
-        "utm_medium": medium,
-        "utm_campaign": campaign,
-    }
 
 
 def _devices(world: World, sessions: Sessions, is_known: np.ndarray, owner: np.ndarray) -> I64:
@@ -209,7 +237,3 @@ def _devices(world: World, sessions: Sessions, is_known: np.ndarray, owner: np.n
     other = draws.choice("other device", owner, _DEVICE_WEIGHTS)
     anyone = draws.choice("device", sessions.counter, _DEVICE_WEIGHTS)
     return np.where(is_known, np.where(at_hand < 0.75, usual, other), anyone)
-
-
-def _or_null(index: I64) -> pa.Array:
-    return pa.array(index, mask=index < 0)

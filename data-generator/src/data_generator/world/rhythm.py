@@ -16,9 +16,7 @@ from data_generator.world.config import DAY, HOUR, SECOND, World
 from data_generator.world.draws import F64, I64
 
 # share of a day's traffic by the hour of the shop's day: low at night, highest in the evening
-HOURLY = np.array(
-    [30, 20, 13, 9, 8, 10, 17, 29, 40, 48, 52, 55, 60, 56, 53, 52, 53, 56, 62, 70, 80, 86, 75, 50], float
-)
+HOURLY = np.array([30, 20, 13, 9, 8, 10, 17, 29, 40, 48, 52, 55, 60, 56, 53, 52, 53, 56, 62, 70, 80, 86, 75, 50], float)
 HOURLY /= HOURLY.sum()
 _WEEKLY = np.array([1.02, 1.0, 0.98, 0.97, 0.94, 1.02, 1.07])  # Monday first: online shops sell at weekends
 _HOLIDAY_LIFT = 1.2
@@ -50,7 +48,9 @@ def campaigns(world: World) -> tuple[Campaign, ...]:
         picks = world.draws.uniform("campaigns of a month", np.arange(number * 16, number * 16 + 16, dtype=np.uint64))
         first = date(year, month, 1)
         found.append(
-            _campaign(world, f"member_days_{year}{month:02d}", "email", first, 2 + int(picks[0] * 8), 4, 1.15, picks[1], 10)
+            _campaign(
+                world, f"member_days_{year}{month:02d}", "email", first, 2 + int(picks[0] * 8), 4, 1.15, picks[1], 10
+            )
         )
         for nth in range(_FLASH_SALES_A_MONTH):
             day = first + timedelta(days=int(picks[2 + 2 * nth] * 28))
@@ -101,7 +101,9 @@ def hour_of_day(world: World, at: I64) -> F64:
     """Hours since the shop's midnight, of a day of 24 (a day of 23 or 25 is stretched)."""
     day = world.day_number(at)
     start = world.day_starts[day]
-    length = np.where(day + 1 < len(world.day_starts), world.day_starts[np.minimum(day + 1, len(world.day_starts) - 1)] - start, DAY)
+    length = np.where(
+        day + 1 < len(world.day_starts), world.day_starts[np.minimum(day + 1, len(world.day_starts) - 1)] - start, DAY
+    )
     return np.asarray((at - start) / length * 24.0)
 
 

@@ -12,12 +12,12 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from data_generator.world.rhythm import HOURLY, campaigns, campaigns_within, day_position, hour_of_day, hour_quantile
 from data_generator.world.config import MINUTE, SECOND, World
 from data_generator.world.customers import signed_up_at, signups, visitors_of_day
-from data_generator.world.draws import F64, I64, U64
+from data_generator.world.draws import I64, U64
 from data_generator.world.load import Profile, Response, session_rate
 from data_generator.world.products import categories
+from data_generator.world.rhythm import HOURLY, campaigns, campaigns_within, day_position, hour_of_day, hour_quantile
 
 Bools = npt.NDArray[np.bool_]
 
@@ -41,7 +41,7 @@ STEP_TYPES = (
     "remove_from_cart",
     "page_view",
 )
-"""The steps that a session may have, in their order; it has each of them or not, the last two in place of a purchase."""
+"""The steps that a session may have, in their order; it has each or not, the last two in place of a purchase."""
 TOUCH, LANDING, LOGIN, SEARCH, LIST = range(5)
 CLICKS, CARTS = (5, 7, 9, 11), (6, 8, 10)
 REMOVE, CHECKOUT, PURCHASE, PUT_BACK, SHOWN_ALIKE = range(12, 17)
@@ -296,7 +296,9 @@ class Floor:
         sessions = _sessions(world, arrivals)
         if self._inside is not None:
             old = self._inside
-            sessions = Sessions(*(np.concatenate([getattr(s, c.name) for s in (old, sessions)]) for c in fields(Sessions)))
+            sessions = Sessions(
+                *(np.concatenate([getattr(s, c.name) for s in (old, sessions)]) for c in fields(Sessions))
+            )
         steps = steps_of(world, sessions)
         stays = np.ones(len(steps.at), dtype=bool)
         for cut in profile.cuts:
@@ -307,5 +309,3 @@ class Floor:
         here = stays & (steps.at >= self._from) & (steps.at < end)
         self._at = self._from = end
         return sessions, steps[here]
-
-

@@ -35,14 +35,19 @@ _FORESEEABLE = {
 
 
 def main() -> None:
-    """Run the command line; a foreseeable mistake ends with one sentence and no stack trace."""
+    """Run the platform's command line, with the commands of every part that is installed."""
     parts = sorted(entry_points(group="crm.commands"), key=lambda point: point.name)
     # a part that is named as the command is all that has to be imported
     for part in [part for part in parts if sys.argv[1:2] == [part.name]] or parts:
         part.load()(app)
+    run(app)
+
+
+def run(program: typer.Typer) -> None:
+    """Run a command line; a foreseeable mistake ends with one sentence and no stack trace."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what a command began is cleaned up
     try:
-        app()
+        program()
     except CrmError as error:
         _complain(str(error))
         sys.exit(2 if isinstance(error, UsageError) else 130 if isinstance(error, Interrupted) else 1)

@@ -59,7 +59,9 @@ _AIRFLOW = ("airflow-api-server", "airflow-scheduler", "airflow-dag-processor", 
 
 def _history(settings: Settings) -> str:
     today = _today(settings)
-    return _generate(settings, "backfill", "--from", f"{today - timedelta(days=2)}", "--to", f"{today}")
+    return _generate(
+        settings, "backfill", "--from", f"{today - timedelta(days=2)}", "--to", f"{today - timedelta(days=1)}"
+    )
 
 
 def _today(settings: Settings) -> date:

@@ -1,0 +1,302 @@
+"""How fast the world is made, against the least that such records cost, Faker row by row, and Kafka's own producer.
+
+`… vs ceiling`: columns picked at random from pools, encoded by Polars, which is what any generator of such records
+must at least do. `… vs faker`: one Faker call a field, one JSON object a row. `… vs perf-test`: Kafka's
+ProducerPerformance with the same records as its payload, to the same broker, in the same run. CPU seconds are
+those of one process, medians of several rounds, ours and the baseline in turns.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet
+from faker import Faker
+from rich.console import Console
+
+from data_generator.cli import world_of
+from data_generator.encode import ndjson_of
+from data_generator.world.config import DAY, World
+from data_generator.world.records import Shop
+from data_platform_core.contracts import CONTRACTS
+from data_platform_core.derive.arrow import arrow_schema
+from data_platform_core.errors import CrmError
+from data_platform_core.ledger import stores
+from data_platform_core.settings import Settings, load_settings
+from home_server.benchmarks import Measure
+from home_server.places import ROOT, jars
+from home_server.toolchain import java, retrieve_jars
+
+EVENTS_A_YEAR = 30_000_000
+_CONTRACT = CONTRACTS["events"]
+
+
+def run(settings: Settings, console: Console) -> list[Measure]:
+    """All measures of the generator."""
+    world = replace(
+        world_of(settings),
+        opened_on=date(2025, 11, 1),
+        customers=200_000,
+        products=2_000,
+        events_per_day=EVENTS_A_YEAR // 365,
+    )
+    measures: list[Measure] = []
+    for part in (_encoding, _length, _parquet, _workers, _kafka):
+        console.print(f"[dim]{part.__name__.strip('_')} …[/dim]")
+        measures += part(settings, world)
+    return measures
+
+
+# --- NDJSON -----------------------------------------------------------------------------------
+
+
+def _encoding(settings: Settings, world: World) -> list[Measure]:
+    shop, start = Shop(world), world.opened_at + 200 * DAY
+    sample = shop.records("events", start, start + DAY)
+    pools = {name: _pool(sample[name]) for name in sample.columns}
+    ours, ceiling = [], []
+    for day in range(1, 8):
+        seconds, lines = _cpu(
+            lambda day=day: bytes(
+                ndjson_of("events", shop.records("events", start + day * DAY, start + (day + 1) * DAY))
+            )
+        )
+        rows = _checked(lines)
+        ours.append(rows / seconds)
+        seconds, text = _cpu(lambda rows=rows: _bare(pools, rows).write_ndjson())
+        assert text.count("\n") == rows
+        ceiling.append(rows / seconds)
+    faker = [_faker_rate(seed) for seed in range(3)]
+    made, most, slowly = (statistics.median(rates) for rates in (ours, ceiling, faker))
+    return [
+        Measure(
+            "full events as NDJSON, per CPU-second vs ceiling", made, "records/s", most, "higher", 0.6, of_ratio=True
+        ),
+        Measure(
+            "full events as NDJSON, per CPU-second vs faker", made, "records/s", slowly, "higher", 150, of_ratio=True
+        ),
+    ]
+
+
+def _pool(values: pl.Series) -> pl.Series:
+    return values.sample(10_000, with_replacement=True, seed=1)
+
+
+def _bare(pools: dict[str, pl.Series], rows: int) -> pl.DataFrame:
+    draw = np.random.default_rng(1).integers
+    return pl.DataFrame({name: pool.gather(draw(0, len(pool), rows)) for name, pool in pools.items()})
+
+
+def _checked(lines: bytes) -> int:
+    """The number of lines; some of them, at random, are held against the contract."""
+    every = lines.split(b"\n")[:-1]
+    for line in random.Random(1).sample(every, 500):
+        _CONTRACT.model_validate_json(line)
+    return len(every)
+
+
+def _faker_rate(seed: int, rows: int = 5_000) -> float:
+    fake = Faker("ko_KR")
+    fake.seed_instance(seed)
+
+    def row() -> str:
+        at = fake.date_time(tzinfo=UTC)
+        return json.dumps(
+            {
+                "schema_version": 1,
+                "event_id": fake.hexify("^" * 32),
+                "event_type": fake.random_element(("page_view", "click", "search", "add_to_cart", "purchase")),
+                "visitor_id": fake.hexify("vis_" + "^" * 16),
+                "customer_id": fake.hexify("cus_" + "^" * 16),
+                "session_id": fake.hexify("ses_" + "^" * 16),
+                "page_path": "/" + fake.uri_path(),
+                "referrer": fake.url(),
+                "device": fake.random_element(("mobile_web", "mobile_app", "desktop", "tablet")),
+                "utm_source": fake.random_element(("naver", "google", "kakao")),
+                "utm_medium": fake.random_element(("search_ad", "social")),
+                "utm_campaign": fake.random_element(("brand_search", "lookbook")),
+                "product_id": fake.hexify("prd_" + "^" * 16),
+                "order_id": None,
+                "occurred_at": at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+                "sequence": int(at.timestamp()),
+            }
+        )
+
+    seconds, made = _cpu(lambda: [row() for _ in range(rows)])
+    assert len(made) == rows
+    return rows / seconds
+
+
+def _cpu(work: Callable[[], Any]) -> tuple[float, Any]:
+    began = time.process_time()
+    done = work()
+    return time.process_time() - began, done
+
+
+# --- length -----------------------------------------------------------------------------------
+
+
+def _length(settings: Settings, world: World) -> list[Measure]:
+    """A hundred million records against one million of them: the year must not cost more a record than its days."""
+    busy = replace(world, events_per_day=100_000_000 // 365)
+
+    def cost(first: int, days: int) -> tuple[float, int]:
+        shop, rows, start = Shop(busy), 0, busy.opened_at + first * DAY
+        shop.records("events", start - DAY // 4, start)  # what a first window needs
+        began = time.process_time()
+        for part in range(days * 4):
+            low = start + part * (DAY // 4)
+            rows += len(shop.records("events", low, low + DAY // 4))
+        return (time.process_time() - began) / rows * 1e9, rows
+
+    short = statistics.median(cost(first, 4)[0] for first in (40, 170, 320))
+    long, rows = cost(1, 364)
+    assert rows > 90_000_000
+    return [Measure("cost of a record, of 100 million vs of 1 million", long, "ns", short, "lower", 1.1, of_ratio=True)]
+
+
+# --- Parquet ----------------------------------------------------------------------------------
+
+
+def _parquet(settings: Settings, world: World) -> list[Measure]:
+    """A year to Parquet by the command line, against writing the same columns, already made, with pyarrow."""
+    with _folder(settings) as folder:
+        seconds, peak = _generate(world, folder, "parquet", "2025-11-01", "2026-10-31")
+        files = sorted((folder / "events").glob("*.parquet"))
+        rows, bare = 0, 0.0
+        for file in files:
+            table = pyarrow.parquet.read_table(file).cast(arrow_schema(_CONTRACT))
+            rows += table.num_rows
+            began = time.process_time()
+            pyarrow.parquet.write_table(table, folder / "again.parquet", compression="zstd")
+            bare += time.process_time() - began
+        return [
+            Measure(
+                f"a year of {rows / 1e6:.0f} million events to Parquet",
+                seconds,
+                "CPU-s",
+                bare,
+                "lower",
+                3.0,
+                of_ratio=True,
+            ),
+            Measure("peak memory of it", peak / 2**30, "GiB", None, "lower", 1.0),
+        ]
+
+
+def _workers(settings: Settings, world: World) -> list[Measure]:
+    """A month as NDJSON by one worker and by two: seconds of the clock."""
+    times: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(3):
+        for workers, found in times.items():
+            with _folder(settings) as folder:
+                began = time.monotonic()
+                _generate(world, folder, "ndjson", "2026-03-01", "2026-03-31", "--workers", str(workers))
+                found.append(time.monotonic() - began)
+    one, two = (1 / statistics.median(times[workers]) for workers in (1, 2))
+    return [Measure("a month as NDJSON by two workers vs one", two, "1/s", one, "higher", 1.8, of_ratio=True)]
+
+
+@contextmanager
+def _folder(settings: Settings) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="bench-", dir=settings.home))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def _generate(world: World, folder: Path, kind: str, first: str, last: str, *more: str) -> tuple[float, int]:
+    """CPU seconds and peak memory, in bytes, of `crm generate backfill` to files."""
+    command = [
+        str(Path(sys.executable).with_name("crm")), "generate", "backfill", "--from", first, "--to", last,
+        "--customers", str(world.customers), "--events-per-day", str(world.events_per_day),
+        "--out", str(folder), "--format", kind, "--json", *more,
+    ]  # fmt: skip
+    env = os.environ | {"CRM_WORLD_OPENED_ON": str(world.opened_on), "CRM_WORLD_PRODUCTS": str(world.products)}
+    process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    if status:
+        raise CrmError(f"`{' '.join(command)}` failed")
+    return used.ru_utime + used.ru_stime, used.ru_maxrss * 1024
+
+
+# --- Kafka ------------------------------------------------------------------------------------
+
+
+def _kafka(settings: Settings, world: World) -> list[Measure]:
+    """The way to a real broker, acknowledged by all, beside Kafka's own producer with the same records."""
+    tools = settings.home / "jars" / "kafka-tools"
+    if not tools.exists():
+        retrieve_jars(settings, ROOT / "benchmarks" / "kafka-tools.ivy.xml", settings.home / "jars", "kafka-tools")
+    with _folder(settings) as folder:
+        env = {name: value for name, value in os.environ.items() if not name.startswith("CRM_")}
+        env |= {
+            "CRM_HOME": str(settings.home), "CRM_STACK": str(folder / "stack"), "CRM_PORT_OFFSET": "23000",
+            "CRM_WORLD_OPENED_ON": str(world.opened_on), "CRM_WORLD_CUSTOMERS": str(world.customers),
+            "CRM_WORLD_PRODUCTS": str(world.products), "CRM_WORLD_EVENTS_PER_DAY": str(world.events_per_day),
+        }  # fmt: skip
+        crm = str(Path(sys.executable).with_name("crm"))
+        subprocess.run([crm, "up", "kafka"], env=env, check=True, stdout=subprocess.DEVNULL)
+        try:
+            address = f"127.0.0.1:{9092 + 23_000}"
+            ours, theirs = [], []
+            for month in (1, 2, 3):
+                before = _ends(address)
+                began = time.monotonic()
+                words = ["generate", "backfill", "--from", f"2026-0{month}-05", "--to", f"2026-0{month}-14", "--json"]
+                done = subprocess.run([crm, *words], env=env, check=True, capture_output=True, text=True)
+                ours.append(json.loads(done.stdout)["records"] / (time.monotonic() - began))
+                assert _ends(address) - before == json.loads(done.stdout)["records"]
+                theirs.append(_perf_test(settings, world, tools, address, folder, month))
+        finally:
+            subprocess.run([crm, "reset", "--yes"], env=env, stdout=subprocess.DEVNULL)
+    rate, theirs_rate = statistics.median(ours), statistics.median(theirs)
+    return [
+        Measure(
+            "to Kafka, acks=all, records a second vs perf-test",
+            rate,
+            "records/s",
+            theirs_rate,
+            "higher",
+            0.5,
+            of_ratio=True,
+        ),
+        Measure("to Kafka, acks=all, records a second", rate, "records/s", None, "higher", 100_000),
+    ]
+
+
+def _perf_test(settings: Settings, world: World, tools: Path, address: str, folder: Path, month: int) -> float:
+    payload = folder / "payload.ndjson"
+    start = world.midnight(date(2026, month, 5))
+    payload.write_bytes(bytes(ndjson_of("events", Shop(world).records("events", start, start + DAY))))
+    command = [
+        str(java(settings)), "-Xmx512m", "-cp", f"{tools}/*:{jars(settings, 'kafka')}/*",
+        "org.apache.kafka.tools.ProducerPerformance", "--topic", "crm.events.v1", "--num-records", "800000",
+        "--throughput", "-1", "--payload-file", str(payload), "--producer-props", f"bootstrap.servers={address}",
+        "acks=all", "compression.type=lz4", "linger.ms=20", "batch.size=1000000", "enable.idempotence=true",
+    ]  # fmt: skip
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(re.findall(r"([\d.]+) records/sec", done.stdout)[-1])
+
+
+def _ends(address: str) -> int:
+    settings = load_settings().model_copy(update={"kafka_bootstrap": address})
+    return sum(stores.kafka_count(settings, entity) for entity in CONTRACTS)
