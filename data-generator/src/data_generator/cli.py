@@ -16,10 +16,11 @@ import holidays
 import typer
 from faker.config import AVAILABLE_LOCALES
 
+from data_generator.faults.plan import read_plan
 from data_generator.load.live import AfterStall, change_rate, close_run, run_live
 from data_generator.load.replay import run_replay
 from data_generator.load.store import ProfileFile
-from data_generator.load.work import MASTERS, Piece, blocks, master_windows, pieces, send, unfinished, window
+from data_generator.load.work import MASTERS, Piece, Recipe, blocks, master_windows, pieces, send, unfinished, window
 from data_generator.progress import Progress
 from data_generator.sinks import Sink
 from data_generator.sinks.files import Format, file_sink
@@ -39,6 +40,7 @@ FileFormat = Annotated[Format, typer.Option("--format", help="Of the files.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One line of JSON at the end, nothing else.")]
 Workers = Annotated[int, typer.Option(min=1, max=64, help="Processes that make records.")]
 Day = Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day, the shop's.")]
+Faults = Annotated[Path | None, typer.Option(help="Inject the faults of this plan; see its example.")]
 Customers = Annotated[
     int | None, typer.Option(min=1, help="Customers at the end of the first year, instead of CRM_WORLD_CUSTOMERS.")
 ]
@@ -85,6 +87,7 @@ def backfill(
     workers: Workers = 1,
     out: Out = None,
     format_: FileFormat = "ndjson",
+    faults: Faults = None,
     as_json: AsJson = False,
 ) -> None:
     """History: whole days of everything. What was sent before is not sent again; a killed run is simply run again."""
@@ -96,6 +99,7 @@ def backfill(
             f"--to {last.date()} is not over yet (today is {today}): history goes up to the last whole day"
         )
     start, end = window(world, first.date(), last.date())
+    plan = read_plan(faults) if faults else None
     sink, ledger, load = _open(settings, out, format_)
     started = time.monotonic()
     with ledger.writing():
@@ -110,8 +114,9 @@ def backfill(
             def on_piece(piece: Piece, records: int) -> None:
                 progress.advance((piece.end - piece.start) / SECOND, records)
 
-            sent_again = send(world, profile, again, sink, ledger, workers)
-            records = send(world, profile, [*masters, *visits], sink, ledger, workers, on_piece)
+            recipe = Recipe.of(world, profile, sink, plan)
+            sent_again = send(recipe, again, sink, ledger, workers)
+            records = send(recipe, [*masters, *visits], sink, ledger, workers, on_piece)
     _report(as_json, records=records, sent_again=sent_again, seconds=time.monotonic() - started)
 
 
@@ -124,11 +129,12 @@ def live(
     after_stall: Annotated[AfterStall, typer.Option(help="What to do with seconds that were missed.")] = "catch-up",
     out: Out = None,
     format_: FileFormat = "ndjson",
+    faults: Faults = None,
     as_json: AsJson = False,
 ) -> None:
     """Live traffic by the wall clock. SIGTERM or Ctrl-C stops it after the current second; `rate` changes its rate."""
     seconds = None if duration is None else _seconds("--for", duration)
-    _run([Change(0, _rate("--tps", tps))], seconds, after_stall, out, format_, as_json)
+    _run([Change(0, _rate("--tps", tps))], seconds, after_stall, out, format_, faults, as_json)
 
 
 @generate_app.command()
@@ -152,6 +158,7 @@ def spike(
     hold: Annotated[str, typer.Option(help="How long it holds.")] = "5m",
     out: Out = None,
     format_: FileFormat = "ndjson",
+    faults: Faults = None,
     as_json: AsJson = False,
 ) -> None:
     """Live traffic that rises to a peak and holds it."""
@@ -163,7 +170,7 @@ def spike(
     if shape == "flash-sale":
         plan.append(Change(length, low, ramp=peak, from_tps=high))
         length += peak
-    _run(plan, length, "catch-up", out, format_, as_json)
+    _run(plan, length, "catch-up", out, format_, faults, as_json)
 
 
 @generate_app.command()
@@ -173,6 +180,7 @@ def replay(
     speed: Annotated[float, typer.Option(help="Seconds of the world a second.")] = 60.0,
     out: Out = None,
     format_: FileFormat = "ndjson",
+    faults: Faults = None,
     as_json: AsJson = False,
 ) -> None:
     """A window of the world, faster or slower than it happened. What was sent before is sent again."""
@@ -187,10 +195,11 @@ def replay(
         raise UsageError(f"--to {end} is still to come: only what has happened can be replayed")
     window(world, world.day_of(start), world.day_of(stop))
     sink, ledger, load = _open(settings, out, format_)
+    plan = read_plan(faults) if faults else None
     clock = _WallClock()
     began = time.monotonic()
     with ledger.writing(), Progress((stop - start) / SECOND, as_json) as progress:
-        sent_again = send(world, load.read(), unfinished(world, ledger), sink, ledger)
+        sent_again = send(Recipe.of(world, load.read(), sink, plan), unfinished(world, ledger), sink, ledger)
         close_run(ledger, load)
         shown = start
 
@@ -199,19 +208,26 @@ def replay(
             progress.advance((at - shown) / SECOND, records)
             shown = at
 
-        records = run_replay(world, load.read(), start, stop, speed, sink, ledger, clock, on_tick)
+        records = run_replay(world, load.read(), start, stop, speed, sink, ledger, clock, plan, on_tick)
     _report(as_json, records=records, sent_again=sent_again, seconds=time.monotonic() - began)
 
 
 def _run(
-    plan: list[Change], seconds: int | None, after_stall: AfterStall, out: str | None, format_: Format, as_json: bool
+    rates: list[Change],
+    seconds: int | None,
+    after_stall: AfterStall,
+    out: str | None,
+    format_: Format,
+    faults: Path | None,
+    as_json: bool,
 ) -> None:
     settings = load_settings()
     world = world_of(settings)
+    plan = read_plan(faults) if faults else None
     sink, ledger, load = _open(settings, out, format_)
     clock = _WallClock()
     with ledger.writing(), Progress(seconds, as_json) as progress:
-        again = send(world, load.read(), unfinished(world, ledger), sink, ledger)
+        again = send(Recipe.of(world, load.read(), sink, plan), unfinished(world, ledger), sink, ledger)
         shown = 0
 
         def on_second(second: int, records: int) -> None:
@@ -219,7 +235,7 @@ def _run(
             progress.advance(second - shown, records)
             shown = second
 
-        run = run_live(world, plan, seconds, sink, ledger, load, clock, after_stall, on_second)
+        run = run_live(world, rates, seconds, sink, ledger, load, clock, after_stall, plan, on_second)
     _report(as_json, records=run.records, sent_again=again, seconds=run.seconds, started_at=run.started_at)
 
 

@@ -6,7 +6,7 @@ from data_platform_core.derive.canonical import Digest
 from data_platform_core.errors import UsageError
 from data_platform_core.ledger.made import Ledger, Unit
 
-HOUR = Unit("events", "history", "2026-11-19T05", (("world", "w"), ("start", 1), ("end", 2)))
+HOUR = Unit("events", 3_600_000_000, 7_200_000_000, "w")
 
 
 def test_what_was_sent_is_counted_once(tmp_path):
@@ -47,3 +47,26 @@ def test_two_generators_at_once_are_refused(tmp_path):
     with Ledger(tmp_path / "made.jsonl").writing(), pytest.raises(UsageError, match="another generator"):
         with Ledger(tmp_path / "made.jsonl").writing():
             pass
+
+
+def test_what_is_missing_is_what_was_never_begun(tmp_path):
+    ledger = Ledger(tmp_path / "made.jsonl")
+    with ledger.writing():
+        ledger.begin([Unit("events", 10, 20, "w"), Unit("orders", 0, 50, "w"), Unit("events", 30, 40, "w")])
+    missing = ledger.missing("events")
+    assert missing(0, 50) == [(0, 10), (20, 30), (40, 50)]
+    assert missing(12, 18) == []
+    assert missing(15, 35) == [(20, 30)]
+    assert missing(40, 60) == [(40, 60)]
+    assert ledger.missing("orders")(0, 50) == []
+    assert ledger.missing("profiles")(3, 4) == [(3, 4)]
+
+
+def test_units_of_a_group_are_begun_together_or_not_at_all(tmp_path):
+    ledger = Ledger(tmp_path / "made.jsonl")
+    with ledger.writing():
+        ledger.begin([HOUR, Unit("orders", 3_600_000_000, 7_200_000_000, "w")])
+    text = (tmp_path / "made.jsonl").read_text()
+    for cut in range(1, len(text)):
+        (tmp_path / "made.jsonl").write_text(text[:-cut])
+        assert ledger.begun_units() == []

@@ -6,8 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
+from data_generator.faults.plan import Plan
 from data_generator.load.store import ProfileFile
-from data_generator.load.work import MASTERS, MASTERS_FIRST, Maker, Piece, begin, deliver, master_windows, pieces, send
+from data_generator.load.work import (
+    MASTERS,
+    MASTERS_FIRST,
+    Delivery,
+    Maker,
+    Piece,
+    Recipe,
+    master_windows,
+    pieces,
+    send,
+)
 from data_generator.sinks import Sink
 from data_generator.world.config import SECOND, World
 from data_generator.world.load import Change
@@ -41,18 +52,19 @@ class LiveRun:
 
 def run_live(
     world: World,
-    plan: list[Change],
+    rates: list[Change],
     seconds: int | None,
     sink: Sink,
     ledger: Ledger,
     load: ProfileFile,
     clock: Clock,
     after_stall: AfterStall = "catch-up",
+    plan: Plan | None = None,
     on_second: Callable[[int, int], None] = lambda second, records: None,
 ) -> LiveRun:
     """Send traffic from the next full second on, for so many seconds or until stopped.
 
-    `plan` is the load: changes at seconds after the start, the first at 0. Each is written to the profile as it
+    `rates` is the load: changes at seconds after the start, the first at 0. Each is written to the profile as it
     comes into force, as are those that others write meanwhile; what is in the profile makes the run again. After a
     stall it catches up, or skips: the seconds missed are then ones without visitors beside the usual.
 
@@ -71,11 +83,12 @@ def run_live(
         )
     close_run(ledger, load)
     # visitors are customers and buy products, which must be known before; then those of the while that took
-    _send_masters(world, now, sink, ledger, load)
+    recipe = Recipe.of(world, load.read(), sink)
+    _send_masters(recipe, now, sink, ledger)
     first = int(clock.now()) + 1
-    _send_masters(world, first, sink, ledger, load)
-    todo = [replace(change, at=first + change.at) for change in plan]
-    maker = Maker(world, load.read(), sink.prepare)
+    _send_masters(recipe, first, sink, ledger)
+    todo = [replace(change, at=first + change.at) for change in rates]
+    maker, delivery = Maker(Recipe.of(world, load.read(), sink, plan)), Delivery(sink, ledger)
     second, records = first, 0
     try:
         while seconds is None or second < first + seconds:
@@ -92,21 +105,21 @@ def run_live(
                 profile = load.append(pause, replace(usual, at=until, ramp=0))
             maker.shop.profile = profile
             piece = Piece(MASTERS_FIRST, second * SECOND, until * SECOND)
-            begin(world, piece, ledger)
+            delivery.begin(world, piece)
             units = maker(piece)
-            deliver(units, sink, ledger)
+            delivery.deliver(units)
             made = sum(unit.digest.count for unit in units)
             records += made
             on_second(until - first, made)
             second = until
     finally:
         load.append(Change(second, None, empties=True))
+    delivery.finish()
     return LiveRun(first, second - first, records)
 
 
-def _send_masters(world: World, until: int, sink: Sink, ledger: Ledger, load: ProfileFile) -> None:
-    work = pieces(ledger, master_windows(world, until * SECOND), MASTERS)
-    send(world, load.read(), work, sink, ledger)
+def _send_masters(recipe: Recipe, until: int, sink: Sink, ledger: Ledger) -> None:
+    send(recipe, pieces(ledger, master_windows(recipe.world, until * SECOND), MASTERS), sink, ledger)
 
 
 def close_run(ledger: Ledger, load: ProfileFile) -> None:

@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 
+from data_generator.faults.plan import Plan
 from data_generator.load.live import Clock
-from data_generator.load.work import MASTERS, MASTERS_FIRST, Maker, Piece, begin, deliver, master_windows, pieces, send
+from data_generator.load.work import (
+    MASTERS,
+    MASTERS_FIRST,
+    Delivery,
+    Maker,
+    Piece,
+    Recipe,
+    master_windows,
+    pieces,
+    send,
+)
 from data_generator.sinks import Sink
 from data_generator.world.config import SECOND, World
 from data_generator.world.load import Profile
@@ -24,15 +35,16 @@ def run_replay(
     sink: Sink,
     ledger: Ledger,
     clock: Clock,
+    plan: Plan | None = None,
     on_tick: Callable[[int, int], None] = lambda at, records: None,
 ) -> int:
     """Deliver [start, end) at `speed` seconds of the world a second; returns how many records that were.
 
     What of it was made before is sent again, and counted once by the ledger.
     """
-    send(world, profile, pieces(ledger, master_windows(world, start), MASTERS), sink, ledger)
+    send(Recipe.of(world, profile, sink), pieces(ledger, master_windows(world, start), MASTERS), sink, ledger)
     step = max(int(speed / _MOST_TICKS_A_SECOND), 1) * SECOND
-    maker = Maker(world, profile, sink.prepare)
+    maker, delivery = Maker(Recipe.of(world, profile, sink, plan)), Delivery(sink, ledger)
     began, total, at = clock.now(), 0, start
     missing = {entity: ledger.missing(entity) for entity in MASTERS_FIRST}
     while at < end:
@@ -45,17 +57,14 @@ def run_replay(
             edges = sorted({at, until, *(edge for part in new for edge in part)})
             for low, high in pairwise(edges):
                 piece = Piece((entity,), low, high)
-                if (low, high) in new:
-                    begin(world, piece, ledger)
-                    made = maker(piece)
-                    deliver(made, sink, ledger)
-                else:
-                    made = maker(piece)
-                    for each in made:
-                        sink.put(each.unit, each.prepared)
+                is_new = (low, high) in new
+                if is_new:
+                    delivery.begin(world, piece)
+                made = maker(piece)
+                delivery.deliver(made, is_new)
                 records += sum(each.digest.count for each in made)
-        sink.flush()
         total += records
         on_tick(until, records)
         at = until
+    delivery.finish()
     return total

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -14,9 +15,12 @@ from typing import Any
 import polars as pl
 
 from data_generator.encode import digest_of
+from data_generator.faults.inject import Injector
+from data_generator.faults.plan import Plan
+from data_generator.messages import Delayed, Messages
 from data_generator.sinks import Sink
 from data_generator.world.config import HOUR, World
-from data_generator.world.load import Profile
+from data_generator.world.load import FOR_EVER, Profile
 from data_generator.world.records import Shop
 from data_platform_core.derive.canonical import Digest
 from data_platform_core.errors import CrmError, UsageError
@@ -116,29 +120,57 @@ def unfinished(world: World, ledger: Ledger) -> list[Piece]:
 # --- making -----------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """How records are made ready for a sink; can be sent to another process."""
+
+    world: World
+    profile: Profile
+    prepare: Callable[[Unit, pl.DataFrame], Any]
+    prepare_messages: Callable[[Unit, Messages], Any] | None = None
+    plan: Plan | None = None
+
+    @classmethod
+    def of(cls, world: World, profile: Profile, sink: Sink, plan: Plan | None = None) -> Recipe:
+        """The recipe for a sink.
+
+        Raises:
+            UsageError: the sink cannot hold faults, and there is a plan of them.
+        """
+        return cls(world, profile, sink.prepare, sink.prepare_messages if plan else None, plan)
+
+
 class Maker:
     """Makes pieces one after the other."""
 
-    def __init__(self, world: World, profile: Profile, prepare: Callable[[Unit, pl.DataFrame], Any]) -> None:
-        self.shop = Shop(world, profile)
-        self._prepare = prepare
+    def __init__(self, recipe: Recipe) -> None:
+        self.shop = Shop(recipe.world, recipe.profile)
+        self._recipe = recipe
+        self._injector = Injector(recipe.plan) if recipe.plan else None
 
     def __call__(self, piece: Piece) -> list[Made]:
-        """The units of a piece."""
+        """The units of a piece; their digests are of what silver should hold of them."""
         made = []
         for entity in piece.entities:
             unit = Unit(entity, piece.start, piece.end, self.shop.world.id)
             records = self.shop.records(entity, piece.start, piece.end)
-            made.append(Made(unit, self._prepare(unit, records), digest_of(entity, records)))
+            if self._injector and self._recipe.prepare_messages:
+                altered = self._injector.alter(unit, records)
+                messages = self._injector.messages(unit, records, altered)
+                kept = altered.filter(~self._injector.is_refused(unit, records))
+                prepared = self._recipe.prepare_messages(unit, messages)
+                made.append(Made(unit, prepared, digest_of(entity, kept)))
+            else:
+                made.append(Made(unit, self._recipe.prepare(unit, records), digest_of(entity, records)))
         return made
 
 
 _maker: Maker | None = None  # of a worker's process
 
 
-def _become_maker(world: World, profile: Profile, prepare: Callable[[Unit, pl.DataFrame], Any]) -> None:
+def _become_maker(recipe: Recipe) -> None:
     global _maker
-    _maker = Maker(world, profile, prepare)
+    _maker = Maker(recipe)
 
 
 def _make(piece: Piece) -> list[Made]:
@@ -146,9 +178,62 @@ def _make(piece: Piece) -> list[Made]:
     return _maker(piece)
 
 
+class Delivery:
+    """Hands what was made to a sink, and knows it as sent once all of it is safe; holds back what comes later."""
+
+    def __init__(self, sink: Sink, ledger: Ledger) -> None:
+        self._sink, self._ledger = sink, ledger
+        self._waiting: list[tuple[int, int, str, Delayed]] = []  # by their time
+        self._owed: dict[str, tuple[Unit, Digest, int]] = {}  # units of which messages are still to come
+        self._faults = ledger.path.with_name("faults.jsonl")
+
+    def begin(self, world: World, piece: Piece) -> None:
+        """Know a piece as begun."""
+        self._ledger.begin([Unit(entity, piece.start, piece.end, world.id) for entity in piece.entities])
+
+    def deliver(self, made: list[Made], is_new: bool = True) -> None:
+        """Put what was made, and what was held back until then; `is_new` is false for what the ledger has already."""
+        sent: list[tuple[Unit, Digest]] = []
+        for each in made:
+            self._sink.put(each.unit, each.prepared)
+            delayed = each.prepared.delayed if isinstance(each.prepared, Messages) else []
+            faults = each.prepared.faults if isinstance(each.prepared, Messages) else []
+            if faults and is_new:
+                with self._faults.open("a") as file:
+                    file.writelines(line + "\n" for line in faults)
+            for message in delayed:
+                heapq.heappush(self._waiting, (message.due, len(self._waiting), each.unit.id, message))
+            if delayed:
+                self._owed[each.unit.id] = (each.unit, each.digest, len(delayed))
+            else:
+                sent.append((each.unit, each.digest))
+        sent += self._release(max((each.unit.end for each in made), default=0))
+        self._sink.flush()
+        if is_new and sent:
+            self._ledger.sent(sent)
+
+    def finish(self) -> None:
+        """Deliver what is still held back: a run does not end before it."""
+        sent = self._release(FOR_EVER)
+        self._sink.flush()
+        if sent:
+            self._ledger.sent(sent)
+
+    def _release(self, until: int) -> list[tuple[Unit, Digest]]:
+        complete = []
+        while self._waiting and self._waiting[0][0] < until:
+            _, _, owner, message = heapq.heappop(self._waiting)
+            unit, digest, left = self._owed[owner]
+            self._sink.put_delayed(unit.entity, message)
+            self._owed[owner] = (unit, digest, left - 1)
+            if left == 1:
+                complete.append((unit, digest))
+                del self._owed[owner]
+        return complete
+
+
 def send(
-    world: World,
-    profile: Profile,
+    recipe: Recipe,
     work: list[Piece],
     sink: Sink,
     ledger: Ledger,
@@ -162,44 +247,28 @@ def send(
     Raises:
         CrmError: the sink did not take something; the same call goes on where this one stopped.
     """
-    total = 0
-    for piece, made in _made(world, profile, work, sink, ledger, workers):
-        deliver(made, sink, ledger)
+    delivery, total = Delivery(sink, ledger), 0
+    for piece, made in _made(recipe, work, delivery, workers):
+        delivery.deliver(made)
         records = sum(unit.digest.count for unit in made)
         total += records
         on_progress(piece, records)
+    delivery.finish()
     return total
 
 
-def deliver(made: list[Made], sink: Sink, ledger: Ledger) -> None:
-    """Put what was made, and know it as sent once that is safe."""
-    for each in made:
-        sink.put(each.unit, each.prepared)
-    sink.flush()
-    ledger.sent([(each.unit, each.digest) for each in made])
-
-
-def begin(world: World, piece: Piece, ledger: Ledger) -> None:
-    """Know a piece as begun."""
-    ledger.begin([Unit(entity, piece.start, piece.end, world.id) for entity in piece.entities])
-
-
-def _made(
-    world: World, profile: Profile, work: list[Piece], sink: Sink, ledger: Ledger, workers: int
-) -> Iterator[tuple[Piece, list[Made]]]:
+def _made(recipe: Recipe, work: list[Piece], delivery: Delivery, workers: int) -> Iterator[tuple[Piece, list[Made]]]:
     if workers <= 1 or len(work) <= 1:
-        maker = Maker(world, profile, sink.prepare)
+        maker = Maker(recipe)
         for piece in work:
-            begin(world, piece, ledger)
+            delivery.begin(recipe.world, piece)
             yield piece, maker(piece)
         return
-    pool = ProcessPoolExecutor(
-        workers, get_context("spawn"), initializer=_become_maker, initargs=(world, profile, sink.prepare)
-    )
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_become_maker, initargs=(recipe,))
     ahead: deque[tuple[Piece, Future[list[Made]]]] = deque()
     try:
         for piece in work:
-            begin(world, piece, ledger)
+            delivery.begin(recipe.world, piece)
             ahead.append((piece, pool.submit(_make, piece)))
             if len(ahead) > workers:  # one waits for each that is made: what lies ahead stays small
                 done, future = ahead.popleft()

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import polars as pl
 
+from data_generator.messages import Delayed, Messages
 from data_platform_core.ledger.made import Unit
 
 
@@ -18,8 +19,25 @@ class Sink(Protocol):
         """What can be done to a unit's records where they are made, in a process of its own; it can be pickled."""
         ...
 
+    @property
+    def prepare_messages(self) -> Callable[[Unit, Messages], Any]:
+        """The same for messages, which may have faults.
+
+        Raises:
+            UsageError: the sink takes records only.
+        """
+        ...
+
     def put(self, unit: Unit, prepared: Any) -> None:
         """Take what `prepare` has made of a unit's records."""
+        ...
+
+    def put_delayed(self, entity: str, message: Delayed) -> None:
+        """Take a message whose time has come.
+
+        Raises:
+            UsageError: the sink has no order of arrival.
+        """
         ...
 
     def flush(self) -> None:

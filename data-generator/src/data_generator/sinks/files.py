@@ -13,6 +13,7 @@ import pyarrow.fs
 import pyarrow.parquet
 
 from data_generator.encode import ndjson_of
+from data_generator.messages import Delayed, Messages
 from data_platform_core.contracts import CONTRACTS
 from data_platform_core.derive.arrow import arrow_schema
 from data_platform_core.derive.fields import fields_of
@@ -36,13 +37,33 @@ class FileSink:
         """The whole work: files are written where their records are made."""
         return self._write
 
+    @property
+    def prepare_messages(self) -> Callable[[Unit, Messages], Any]:
+        """The whole work, where lines of text can hold what no record can."""
+        if self.format != "ndjson":
+            raise UsageError(f"--faults cannot be put into {self.format} files: write --format ndjson, or to Kafka")
+        return self._write_lines
+
     def put(self, unit: Unit, prepared: Any) -> None:
-        """Nothing is left to do."""
+        """The faults of a unit; nothing else is left to do."""
+
+    def put_delayed(self, entity: str, message: Delayed) -> None:
+        """Files have no order of arrival."""
+        raise UsageError("--faults: late records need an order of arrival, which files do not have: send them to Kafka")
 
     def flush(self) -> None:
         """Every file is safe as soon as it is written."""
 
     def _write(self, unit: Unit, records: pl.DataFrame) -> None:
+        self._write_file(unit, lambda file: self._write_to(file, unit.entity, records))
+
+    def _write_lines(self, unit: Unit, messages: Messages) -> Messages:
+        if messages.delayed:
+            self.put_delayed(unit.entity, messages.delayed[0])
+        self._write_file(unit, lambda file: file.write(b"".join(value + b"\n" for value in messages.values)))
+        return Messages([], [], [], messages.faults)
+
+    def _write_file(self, unit: Unit, write: Callable[[Any], Any]) -> None:
         target = f"{self.root}/{unit.entity}/{file_name(unit)}.{self.format}"
         is_local = isinstance(self.files, pyarrow.fs.LocalFileSystem)
         # an object of S3 is there once it is whole; a local file is written beside and then named
@@ -51,7 +72,7 @@ class FileSink:
             if is_local:
                 self.files.create_dir(f"{self.root}/{unit.entity}", recursive=True)
             with self.files.open_output_stream(written) as file:
-                self._write_to(file, unit.entity, records)
+                write(file)
             if is_local:
                 self.files.move(written, target)
         except OSError as error:

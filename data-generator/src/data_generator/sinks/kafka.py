@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import polars as pl
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from data_generator.encode import keys_of, lines_of
+from data_generator.messages import Delayed, Messages, messages_of
 from data_platform_core.errors import ComponentFailed
 from data_platform_core.layers import TOPICS
 from data_platform_core.ledger.made import Unit
-
-Messages = tuple[list[bytes], list[bytes]]
-"""Keys and values."""
-
-
-def messages_of(unit: Unit, records: pl.DataFrame) -> Messages:
-    """The messages of a unit's records."""
-    return keys_of(unit.entity, records), lines_of(unit.entity, records)
 
 
 class KafkaSink:
@@ -51,10 +43,22 @@ class KafkaSink:
         """Records become messages."""
         return messages_of
 
+    @property
+    def prepare_messages(self) -> Callable[[Unit, Messages], Messages]:
+        """They are messages already."""
+        return _as_they_are
+
     def put(self, unit: Unit, prepared: Messages) -> None:
         """Hand the messages to the producer; waits where its queue is full."""
-        topic, produce = TOPICS[unit.entity], self._producer.produce
-        for key, value in zip(*prepared, strict=True):
+        self._put(unit.entity, zip(prepared.keys, prepared.values, strict=True))
+
+    def put_delayed(self, entity: str, message: Delayed) -> None:
+        """Hand over one message."""
+        self._put(entity, [(message.key, message.value)])
+
+    def _put(self, entity: str, messages: Iterable[tuple[bytes, bytes]]) -> None:
+        topic, produce = TOPICS[entity], self._producer.produce
+        for key, value in messages:
             while True:
                 try:
                     produce(topic, value, key)
@@ -90,3 +94,7 @@ class KafkaSink:
             raise ComponentFailed(
                 f"Kafka at {self._bootstrap} has no topic {', '.join(missing)}: `crm up` creates them"
             )
+
+
+def _as_they_are(unit: Unit, messages: Messages) -> Messages:
+    return messages

@@ -42,7 +42,7 @@ class Ledger:
     """Units begun and sent, in one append-only file. One writer at a time."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._known_sent: dict[str, Digest] | None = None  # while this process holds the ledger
 
     @contextmanager
@@ -52,12 +52,12 @@ class Ledger:
         Raises:
             UsageError: another generator writes to it.
         """
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.with_suffix(".lock").open("w") as lock:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.with_suffix(".lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise UsageError(f"another generator is writing to {self._path}; wait for it or stop it") from None
+                raise UsageError(f"another generator is writing to {self.path}; wait for it or stop it") from None
             self._mend_last_line()
             self._known_sent = self.sent_units()
             try:
@@ -125,22 +125,22 @@ class Ledger:
         return total
 
     def _units(self, state: str) -> Iterator[dict[str, Any]]:
-        if not self._path.exists():
+        if not self.path.exists():
             return
-        for line in self._path.read_text().splitlines(keepends=True):
+        for line in self.path.read_text().splitlines(keepends=True):
             if line.endswith("\n") and (group := json.loads(line))["state"] == state:
                 yield from group["units"]
 
     def _append(self, line: dict[str, Any]) -> None:
-        with self._path.open("a") as file:
+        with self.path.open("a") as file:
             file.write(json.dumps(line) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
     def _mend_last_line(self) -> None:
-        if self._path.exists() and not self._path.read_bytes().endswith(b"\n"):
-            whole = self._path.read_bytes().rpartition(b"\n")[0]
-            self._path.write_bytes(whole + b"\n" if whole else b"")
+        if self.path.exists() and not self.path.read_bytes().endswith(b"\n"):
+            whole = self.path.read_bytes().rpartition(b"\n")[0]
+            self.path.write_bytes(whole + b"\n" if whole else b"")
 
 
 def _digest_words(digest: Digest) -> dict[str, Any]:

@@ -1,0 +1,203 @@
+"""Faults are seeded, told one by one with what should become of them, and leave the rest of the world as it is."""
+
+import json
+from collections import Counter
+from datetime import date
+
+import pytest
+from pydantic import ValidationError
+
+from data_generator.encode import digest_of
+from data_generator.faults.inject import Injector
+from data_generator.faults.plan import Plan, read_plan
+from data_generator.load.work import Delivery, Maker, Piece, Recipe, send
+from data_generator.messages import messages_of
+from data_generator.world.config import DAY
+from data_generator.world.load import EVERYDAY
+from data_generator.world.records import Shop
+from data_platform_core.contracts import CONTRACTS, ENTITIES
+from data_platform_core.errors import UsageError
+from data_platform_core.ledger.made import Ledger, Unit
+
+EVERY_KIND = (
+    {"kind": "late", "mean_seconds": 3600.0},
+    {"kind": "duplicated", "copies": 3},
+    {"kind": "reordered", "by": 5},
+    {"kind": "truncated"},
+    {"kind": "wrong_type"},
+    {"kind": "wrong_encoding"},
+    {"kind": "oversize"},
+    {"kind": "added_field"},
+    {"kind": "version_2"},
+    {"kind": "clock_skew"},
+    {"kind": "unknown_reference"},
+)
+PLAN = Plan.model_validate({"seed": 5, "faults": [{"share": 0.05, **fault} for fault in EVERY_KIND]})
+
+
+@pytest.fixture(scope="module")
+def start(world):
+    return world.midnight(date(2026, 10, 28))
+
+
+@pytest.fixture(scope="module", params=ENTITIES)
+def injected(request, world, start):
+    entity = request.param
+    unit = Unit(entity, start, start + 5 * DAY, world.id)
+    records = Shop(world).records(entity, start, start + 5 * DAY)
+    injector = Injector(PLAN)
+    altered = injector.alter(unit, records)
+    return unit, records, altered, injector
+
+
+def told(messages):
+    return [json.loads(line) for line in messages.faults]
+
+
+def test_what_is_told_is_what_happens(injected):
+    unit, records, altered, injector = injected
+    contract = CONTRACTS[unit.entity]
+    messages = injector.messages(unit, records, altered)
+    faults = told(messages)
+    if unit.entity == "events":
+        kinds = Counter(fault["fault"] for fault in faults)
+        assert set(kinds) == {fault["kind"] for fault in EVERY_KIND}
+        assert all(0.03 < count / len(records) < 0.07 for count in kinds.values())
+    good, bad = [], 0
+    for value in [*messages.values, *(late.value for late in messages.delayed)]:
+        try:
+            good.append(contract.model_validate_json(value))
+        except (ValidationError, UnicodeDecodeError):
+            bad += 1
+    assert bad == sum(fault["expected"].startswith("quarantine: ") for fault in faults)
+    copies = sum(fault.get("copies", 1) - 1 for fault in faults)
+    assert len(good) == len(records) - bad + copies
+    assert len({tuple(getattr(r, k) for k in contract.key) for r in good}) == len(records) - bad
+
+
+def test_the_digest_is_of_what_silver_should_hold(injected):
+    unit, records, altered, injector = injected
+    kept = altered.filter(~injector.is_refused(unit, records))
+    refused = sum(fault["expected"] != "silver" for fault in told(injector.messages(unit, records, altered)))
+    assert digest_of(unit.entity, kept).count == len(records) - refused
+    assert altered.select(CONTRACTS[unit.entity].key).equals(records.select(CONTRACTS[unit.entity].key))
+
+
+def test_a_record_has_the_same_fault_whatever_window_it_is_made_in(injected, world):
+    unit, records, altered, injector = injected
+    whole = set(injector.messages(unit, records, altered).faults)
+    parts = set()
+    for day in range(5):
+        low, high = unit.start + day * DAY, unit.start + (day + 1) * DAY
+        part = Unit(unit.entity, low, high, unit.world)
+        made = Shop(world).records(unit.entity, low, high)
+        parts |= set(injector.messages(part, made, injector.alter(part, made)).faults)
+    assert parts == whole
+
+
+def test_without_faults_nothing_is_changed(injected):
+    unit, records, *_ = injected
+    none = Injector(Plan(seed=5))
+    assert none.alter(unit, records).equals(records)
+    assert none.messages(unit, records, records) == messages_of(unit, records)
+
+
+class Line:
+    """A sink that keeps the messages in the order in which they come."""
+
+    def __init__(self):
+        self.values = []
+
+    prepare = staticmethod(messages_of)
+
+    @staticmethod
+    def prepare_messages(unit, messages):
+        return messages
+
+    def put(self, unit, prepared):
+        self.values += prepared.values
+
+    def put_delayed(self, entity, message):
+        self.values.append(message.value)
+
+    def flush(self):
+        pass
+
+
+def test_late_records_come_later_and_their_window_is_not_sent_before(world, start, tmp_path):
+    plan = Plan.model_validate(
+        {"faults": [{"kind": "late", "share": 0.2, "entities": ["events"], "mean_seconds": 7200.0}]}
+    )
+    ledger, sink = Ledger(tmp_path / "made.jsonl"), Line()
+    days = [Piece(("events",), start + n * DAY, start + (n + 1) * DAY) for n in range(2)]
+    with ledger.writing():
+        recipe = Recipe.of(world, EVERYDAY, sink, plan)
+        maker, delivery = Maker(recipe), Delivery(sink, ledger)
+        delivery.begin(world, days[0])
+        (first,) = maker(days[0])
+        delivery.deliver([first])
+        late = [d for d in first.prepared.delayed if d.due >= days[0].end]
+        assert late and first.unit in ledger.unfinished_units()
+        delivery.begin(world, days[1])
+        delivery.deliver(maker(days[1]))
+        assert first.unit not in ledger.unfinished_units()
+        delivery.finish()
+        assert ledger.unfinished_units() == []
+    whole = [
+        v for day in days for v in messages_of(unit_of(day), Shop(world).records("events", day.start, day.end)).values
+    ]
+    assert sorted(sink.values) == sorted(whole) and sink.values != whole
+    assert len((tmp_path / "faults.jsonl").read_text().splitlines()) > 0.1 * len(whole)
+
+
+def unit_of(piece):
+    return Unit("events", piece.start, piece.end, "")
+
+
+def test_files_refuse_what_they_cannot_hold(world, start, tmp_path):
+    from data_generator.sinks.files import file_sink
+    from data_platform_core.settings import load_settings
+
+    with pytest.raises(UsageError, match="cannot be put into parquet files"):
+        Recipe.of(world, EVERYDAY, file_sink(load_settings(), str(tmp_path), "parquet"), PLAN)
+    ledger = Ledger(tmp_path / "made.jsonl")
+    sink = file_sink(load_settings(), str(tmp_path), "ndjson")
+    with ledger.writing(), pytest.raises(UsageError, match="send them to Kafka"):
+        send(Recipe.of(world, EVERYDAY, sink, PLAN), [Piece(("events",), start, start + DAY)], sink, ledger)
+    quiet = Plan(seed=1, faults=tuple(fault for fault in PLAN.faults if fault.kind != "late"))
+    ledger = Ledger(tmp_path / "quiet" / "made.jsonl")
+    sink = file_sink(load_settings(), str(tmp_path / "quiet"), "ndjson")
+    with ledger.writing():
+        send(Recipe.of(world, EVERYDAY, sink, quiet), [Piece(("events",), start, start + DAY)], sink, ledger)
+    (file,) = (tmp_path / "quiet" / "events").glob("*.ndjson")
+    assert b"\xff\xfe" in file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            "faults: [{kind: earthquake, share: 0.1}]",
+            r"faults\[0\]: Input tag 'earthquake' found using 'kind' does not match",
+        ),
+        ("faults: [{kind: late, share: 2}]", r"faults\[0\].late.share: Input should be less than or equal to 1"),
+        ("faults: [{kind: late, share: 0.1, entities: [cats]}]", "cats is no entity: there are events"),
+        ("faults: [{kind: late, share: 0.6}, {kind: truncated, share: 0.6}]", "add up to 1.2"),
+        ("faults: [{kind: late, share: 0.1, colour: red}]", r"colour: Extra inputs are not permitted"),
+        ("faults: [", "is not YAML"),
+        (None, "No such file or directory"),
+    ],
+)
+def test_a_plan_with_a_mistake_is_named(tmp_path, text, says):
+    file = tmp_path / "plan.yaml"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(UsageError, match=says):
+        read_plan(file)
+
+
+def test_the_example_is_a_plan():
+    from pathlib import Path
+
+    plan = read_plan(Path(__file__).parents[2] / "examples" / "faults.yaml")
+    assert {fault.kind for fault in plan.faults} == {fault["kind"] for fault in EVERY_KIND}
