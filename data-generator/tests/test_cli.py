@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,20 @@ from data_platform_core.contracts import CONTRACTS
 CRM = Path(sys.executable).with_name("crm")
 
 
+def small(tmp_path):
+    return {
+        "CRM_HOME": str(tmp_path),
+        "CRM_WORLD_EVENTS_PER_DAY": "1000",
+        "CRM_WORLD_CUSTOMERS": "1000",
+        "CRM_PORT_OFFSET": "45000",
+    }
+
+
 def crm(tmp_path, *arguments):
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CRM_")}
-    env = kept | {"CRM_HOME": str(tmp_path), "CRM_WORLD_EVENTS_PER_DAY": "1000", "CRM_PORT_OFFSET": "45000"}
-    done = subprocess.run([str(CRM), "generate", *arguments], env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [str(CRM), "generate", *arguments], env=kept | small(tmp_path), capture_output=True, text=True, timeout=120
+    )
     assert "Traceback" not in done.stderr
     return done
 
@@ -69,3 +80,49 @@ def test_a_folder_that_cannot_be_written_leaves_nothing_half(tmp_path):
     assert done.returncode == 1
     assert "could not be written" in done.stderr
     assert list((tmp_path / "out").rglob("*.half")) == []
+
+
+def test_the_manifest_is_of_what_was_made_and_notices_another_world(tmp_path):
+    out = ("--out", str(tmp_path / "out"))
+    crm(tmp_path, "backfill", "--from", "2026-01-05", "--to", "2026-01-05", *out)
+    minutes = [json.loads(line) for line in crm(tmp_path, "manifest", *out).stdout.splitlines()]
+    files = list((tmp_path / "out").rglob("*.ndjson"))
+    assert sum(minute["count"] for minute in minutes) == sum(f.read_bytes().count(b"\n") for f in files)
+    assert {minute["entity"] for minute in minutes} == set(CONTRACTS)
+    noon = ("--from", "2026-01-05T12:00", "--to", "2026-01-05T12:30")
+    some = [json.loads(line) for line in crm(tmp_path, "manifest", *out, *noon).stdout.splitlines()]
+    assert some == [m for m in minutes if "2026-01-05T03:00Z" <= m["minute"] < "2026-01-05T03:30Z"] != []
+    ledger = tmp_path / "out" / "made.jsonl"
+    ledger.write_text(ledger.read_text().replace('"digest": "', '"digest": "0', 1).replace('0", ', '", ', 1))
+    done = crm(tmp_path, "manifest", *out)
+    assert done.returncode == 1 and "the ledger" in done.stderr
+    assert "there is no ledger" in crm(tmp_path, "manifest", "--out", str(tmp_path)).stderr
+
+
+def test_a_replay_and_a_live_run_to_files(tmp_path):
+    out = ("--out", str(tmp_path / "out"), "--json")
+    told = json.loads(crm(tmp_path, "live", "--tps", "30", "--for", "3s", *out).stdout)
+    assert told["seconds"] == 3 and 40 < told["records"] < 140
+    words = ("replay", "--from", "2026-01-05T09:00", "--to", "2026-01-05T10:00", "--speed", "3600", *out)
+    assert json.loads(crm(tmp_path, *words).stdout)["records"] > 5
+    spiked = json.loads(crm(tmp_path, "spike", "--lead", "1s", "--ramp", "1s", "--hold", "2s", *out).stdout)
+    assert 5_000 < spiked["records"] < 9_000
+
+
+def test_a_killed_backfill_goes_on_where_it_stopped(tmp_path):
+    words = ["backfill", "--from", "2026-01-05", "--to", "2026-02-28", "--out", str(tmp_path / "out")]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("CRM_")}
+    started = subprocess.Popen([str(CRM), "generate", *words], env=kept | small(tmp_path), stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(list((tmp_path / "out").rglob("events/*.ndjson"))) < 3:
+        assert time.monotonic() < deadline and started.poll() is None
+        time.sleep(0.02)
+    started.kill()
+    started.wait()
+    some = len(list((tmp_path / "out").rglob("events/*.ndjson")))
+    assert some < 55
+    crm(tmp_path, *words)
+    whole = crm(tmp_path, *[*words[:-1], str(tmp_path / "whole")])
+    assert whole.returncode == 0
+    files = {f.relative_to(tmp_path / "out"): f.read_bytes() for f in (tmp_path / "out").rglob("*.ndjson")}
+    assert files == {f.relative_to(tmp_path / "whole"): f.read_bytes() for f in (tmp_path / "whole").rglob("*.ndjson")}

@@ -21,6 +21,7 @@ from data_generator.load.live import AfterStall, change_rate, close_run, run_liv
 from data_generator.load.replay import run_replay
 from data_generator.load.store import ProfileFile
 from data_generator.load.work import MASTERS, Piece, Recipe, blocks, master_windows, pieces, send, unfinished, window
+from data_generator.manifest import manifest
 from data_generator.progress import Progress
 from data_generator.sinks import Sink
 from data_generator.sinks.files import Format, file_sink
@@ -210,6 +211,31 @@ def replay(
 
         records = run_replay(world, load.read(), start, stop, speed, sink, ledger, clock, plan, on_tick)
     _report(as_json, records=records, sent_again=sent_again, seconds=time.monotonic() - began)
+
+
+@generate_app.command(name="manifest")
+def print_manifest(
+    first: Annotated[
+        datetime | None, typer.Option("--from", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M"], help="The shop's time.")
+    ] = None,
+    end: Annotated[
+        datetime | None, typer.Option("--to", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M"], help="Up to before this.")
+    ] = None,
+    out: Annotated[str | None, typer.Option(help="Of the files in this folder or s3://bucket/prefix.")] = None,
+) -> None:
+    """What was made, by entity and minute, as lines of JSON: made again, and held against the ledger."""
+    settings = load_settings()
+    world = world_of(settings)
+    start = _shop_time(world, first) if first else world.opened_at
+    stop = _shop_time(world, end) if end else world.closes_at
+    if stop <= start:
+        raise UsageError(f"the window ends ({end}) before it has begun ({first}): --to must be after --from")
+    load = _profile_file(settings, out)
+    ledger = Ledger(load.path.with_name("made.jsonl"))
+    if not ledger.path.exists():
+        raise UsageError(f"there is no ledger {ledger.path}: nothing was made yet, or --out names another folder")
+    for minute in manifest(world, load.read(), ledger, start, stop):
+        typer.echo(json.dumps(minute.row()))
 
 
 def _run(

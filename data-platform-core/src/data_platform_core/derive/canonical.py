@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from data_platform_core.contracts import Record
@@ -44,20 +45,32 @@ class Digest:
         return cls(count, int(text[:16], 16), int(text[16:], 16))
 
 
-def digest_of_texts(canonical: Iterable[str]) -> Digest:
-    """The digest of records that are in canonical form already."""
+def hashes_of_texts(canonical: Iterable[str]) -> npt.NDArray[np.uint64]:
+    """The hashes of records in canonical form: an array of shape (records, 2), the high lane first."""
     sha256 = hashlib.sha256
     raw = b"".join(sha256(text.encode()).digest()[:16] for text in canonical)
-    lanes = np.frombuffer(raw, dtype=">u8").reshape(-1, 2).astype(np.uint64)
-    high, low = lanes.sum(axis=0, dtype=np.uint64) if len(lanes) else (0, 0)
-    return Digest(len(lanes), int(high), int(low))
+    return np.frombuffer(raw, dtype=">u8").reshape(-1, 2).astype(np.uint64)
+
+
+def digest_of_hashes(hashes: npt.NDArray[np.uint64]) -> Digest:
+    """The digest of records by their hashes."""
+    high, low = hashes.sum(axis=0, dtype=np.uint64)
+    return Digest(len(hashes), int(high), int(low))
+
+
+def digest_of_texts(canonical: Iterable[str]) -> Digest:
+    """The digest of records that are in canonical form already."""
+    return digest_of_hashes(hashes_of_texts(canonical))
+
+
+def hashes_of_frame(contract: type[Record], frame: pl.DataFrame) -> npt.NDArray[np.uint64]:
+    """The hashes of a frame with the contract's columns (instants as UTC microseconds)."""
+    return hashes_of_texts(frame.select(canonical_polars(contract).alias("text"))["text"] if len(frame) else ())
 
 
 def digest_of_frame(contract: type[Record], frame: pl.DataFrame) -> Digest:
     """The digest of a frame with the contract's columns (instants as UTC microseconds)."""
-    if frame.is_empty():
-        return Digest()
-    return digest_of_texts(frame.select(canonical_polars(contract).alias("text"))["text"])
+    return digest_of_hashes(hashes_of_frame(contract, frame))
 
 
 def canonical_polars(contract: type[Record]) -> pl.Expr:

@@ -1,0 +1,62 @@
+"""The manifest: what was made, by entity and minute, made again from the ledger's windows and held against it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from data_generator.world.config import MINUTE, World
+from data_generator.world.load import Profile
+from data_generator.world.records import Shop
+from data_platform_core.contracts import CONTRACTS, ENTITIES
+from data_platform_core.derive.canonical import Digest, digest_of_hashes, hashes_of_frame
+from data_platform_core.errors import StoresDisagree
+from data_platform_core.ledger.made import Ledger
+
+
+@dataclass(frozen=True)
+class Minute:
+    """The records of an entity within one minute of event time."""
+
+    entity: str
+    start: int
+    digest: Digest
+
+    def row(self) -> dict[str, Any]:
+        """As it is printed: count, and 128 bits of digest in hexadecimal."""
+        at = datetime.fromtimestamp(self.start / 1_000_000, UTC).strftime("%Y-%m-%dT%H:%MZ")
+        return {"entity": self.entity, "minute": at, "count": self.digest.count, "digest": self.digest.hex}
+
+
+def manifest(world: World, profile: Profile, ledger: Ledger, start: int, end: int) -> Iterator[Minute]:
+    """Every minute within [start, end) in which something was made, by entity and time.
+
+    Raises:
+        StoresDisagree: a window made again is not what the ledger says was made of it.
+    """
+    sent = ledger.sent_units()
+    for entity in ENTITIES:
+        shop, minutes = Shop(world, profile), dict[int, Digest]()
+        units = (unit for unit in ledger.begun_units() if unit.entity == entity and unit.id in sent)
+        for unit in sorted(units, key=lambda unit: unit.start):
+            if unit.end <= start or unit.start >= end:
+                continue
+            records = shop.records(entity, unit.start, unit.end)
+            hashes = hashes_of_frame(CONTRACTS[entity], records)
+            if digest_of_hashes(hashes) != sent[unit.id]:
+                raise StoresDisagree(
+                    f"{unit.id}: the world now makes {len(records):,} records of it, other than the "
+                    f"{sent[unit.id].count:,} that the ledger {ledger.path} has: it was made with faults, by another version of the generator, "
+                    "or its load.jsonl is missing"
+                )
+            minute = records["occurred_at"].to_physical().to_numpy() // MINUTE * MINUTE
+            edges = np.flatnonzero(np.diff(minute, prepend=-1))
+            for low, high in zip(edges.tolist(), [*edges.tolist()[1:], len(minute)], strict=True):
+                at = int(minute[low])
+                if start <= at < end:
+                    minutes[at] = minutes.get(at, Digest()) + digest_of_hashes(hashes[low:high])
+        yield from (Minute(entity, at, digest) for at, digest in sorted(minutes.items()))
