@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -54,8 +55,8 @@ def manifest(world: World, profile: Profile, ledger: Ledger, start: int, end: in
                     "or its load.jsonl is missing"
                 )
             minute = records["occurred_at"].to_physical().to_numpy() // MINUTE * MINUTE
-            edges = np.flatnonzero(np.diff(minute, prepend=-1))
-            for low, high in zip(edges.tolist(), [*edges.tolist()[1:], len(minute)], strict=True):
+            edges = [*np.flatnonzero(np.diff(minute, prepend=-1)).tolist(), len(minute)]
+            for low, high in pairwise(edges):
                 at = int(minute[low])
                 if start <= at < end:
                     minutes[at] = minutes.get(at, Digest()) + digest_of_hashes(hashes[low:high])
