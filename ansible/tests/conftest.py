@@ -74,6 +74,11 @@ class Played:
     recap: dict
 
     @property
+    def said(self):
+        """The output as one line: Ansible breaks long ones wherever it likes."""
+        return " ".join(self.output.split())
+
+    @property
     def changed(self):
         return sum(counts["changed"] for counts in self.recap.values())
 
