@@ -60,7 +60,7 @@ def client(bed):
             "sasl.mechanism": "SCRAM-SHA-512",
             "sasl.username": name,
             "sasl.password": bed.secret(f"vault_kafka_{name}_password"),
-            "ssl.ca.location": str(bed.folder / "pki" / "ca.pem"),
+            "ssl.ca.location": str(bed.authority / "ca.pem"),
         } | more
 
     return settings
@@ -74,8 +74,20 @@ class Played:
     recap: dict
 
     @property
+    def said(self):
+        """The output as one line: Ansible breaks long ones wherever it likes."""
+        return " ".join(self.output.split())
+
+    @property
     def changed(self):
         return sum(counts["changed"] for counts in self.recap.values())
+
+
+def as_a_user(bed, *arguments, env=None):
+    """How `subprocess` starts a playbook as a user does, against the example inventory."""
+    command = [str(load_settings().home / "bin" / "ansible-playbook"), *arguments]
+    environment = os.environ | bed.environment() | (env or {})
+    return {"args": command, "cwd": ANSIBLE, "env": environment, "stdin": subprocess.DEVNULL, "text": True}
 
 
 @pytest.fixture(scope="session")
@@ -83,17 +95,7 @@ def playbook(bed):
     """Runs a playbook as a user does, against the example inventory."""
 
     def play(*arguments, fails=False, env=None, timeout=600):
-        environment = os.environ | bed.environment() | (env or {})
-        command = [str(load_settings().home / "bin" / "ansible-playbook"), *arguments]
-        done = subprocess.run(
-            command,
-            cwd=ANSIBLE,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            stdin=subprocess.DEVNULL,
-        )
+        done = subprocess.run(**as_a_user(bed, *arguments, env=env), capture_output=True, timeout=timeout)
         output = done.stdout + done.stderr
         assert (done.returncode != 0) == fails, f"{' '.join(map(str, arguments))}\n{output}"
         lines = re.findall(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", output, re.M)

@@ -21,6 +21,18 @@ def test_a_machine_with_less_memory_than_promised_is_named(cluster, playbook):
     assert "kafka-1 has" in played.output and "run proxmox.yml" in played.output
 
 
+def test_rules_that_a_broken_off_play_left_are_loaded_by_the_next(cluster, bed, playbook):
+    bed.ssh(
+        "kafka-1", "nft delete table inet crm; echo 'ip saddr { } tcp dport { 1 } accept' > /etc/nftables.d/kafka.nft"
+    )
+    played = playbook("kafka.yml", "--limit", "kafka", "-e", '{"kafka_metrics_from": []}')
+    assert played.changed > 0
+    assert "9094" in bed.ssh("kafka-1", "systemctl restart nftables && nft list chain inet crm input")
+    assert "7071" not in bed.ssh("kafka-1", "nft list chain inet crm input")
+    playbook("kafka.yml")
+    assert "7071" in bed.ssh("kafka-1", "nft list chain inet crm input")
+
+
 @pytest.mark.drill
 def test_users_come_with_their_keys_and_nothing_else_of_theirs_stays(cluster, bed, playbook):
     users = json.dumps({"common_users": [{"name": "mina", "keys": [bed.public_key], "sudo": True}]})
@@ -28,3 +40,6 @@ def test_users_come_with_their_keys_and_nothing_else_of_theirs_stays(cluster, be
     assert bed.public_key in bed.ssh("kafka-1", "cat /home/mina/.ssh/authorized_keys")
     assert bed.ssh("kafka-1", "sudo -u mina sudo -n id -u").strip() == "0"
     assert playbook("hosts.yml", "--limit", "kafka-1", "-e", users).changed == 0
+    gone = json.dumps({"common_users": [{"name": "mina", "state": "absent"}]})
+    playbook("hosts.yml", "--limit", "kafka-1", "-e", gone)
+    assert "absent" in bed.ssh("kafka-1", "id mina 2>/dev/null || ls /etc/sudoers.d/mina 2>/dev/null || echo absent")

@@ -20,7 +20,7 @@ def test_the_main_job_runs_on_the_home_servers_kafka(bed, cluster):
         "CRM_KAFKA_BOOTSTRAP": SERVERS,
         "CRM_KAFKA_USERNAME": "platform",
         "CRM_KAFKA_PASSWORD": bed.secret("vault_kafka_platform_password"),
-        "CRM_KAFKA_CA": str(bed.folder / "pki" / "ca.pem"),
+        "CRM_KAFKA_CA": str(bed.authority / "ca.pem"),
         "CRM_WORLD_CUSTOMERS": "300",
         "CRM_WORLD_PRODUCTS": "40",
         "CRM_WORLD_EVENTS_PER_DAY": "3000",

@@ -158,6 +158,17 @@ def test_a_rolling_restart_under_load_is_no_error_at_the_client(cluster, client,
 
 
 @pytest.mark.drill
+def test_what_does_not_start_again_stops_at_the_first_machine(cluster, bed, playbook):
+    said = playbook("kafka.yml", "-e", "kafka_quorum_heap=lots", fails=True).said
+    assert "kafka-controller on kafka-1 does not stay up" in said
+    running = [bed.ssh(name, "pgrep -f controller.properties", check=False).strip() for name in KAFKA_HOSTS[1:]]
+    assert all(running), "a second controller was restarted although the first did not come back"
+    assert all("Xmxlots" not in bed.ssh(name, "pgrep -af controller.properties") for name in KAFKA_HOSTS[1:])
+    playbook("kafka.yml")
+    assert playbook("kafka.yml").changed == 0
+
+
+@pytest.mark.drill
 def test_a_changed_password_is_set_and_the_old_one_refused(cluster, client, bed, playbook):
     old = client("monitor")
     bed.change_secret("vault_kafka_monitor_password")
@@ -168,9 +179,18 @@ def test_a_changed_password_is_set_and_the_old_one_refused(cluster, client, bed,
 
 
 def test_mistakes_in_the_settings_are_named(cluster, playbook):
-    said = playbook("kafka.yml", "-e", '{"kafka_quorum": "zookeeper", "kafka_version": "4.1.0"}', fails=True).output
+    said = playbook("kafka.yml", "-e", '{"kafka_quorum": "zookeeper", "kafka_version": "4.1.0"}', fails=True).said
     assert "has no ZooKeeper" in said
-    said = playbook("kafka.yml", "-e", '{"kafka_replication_factor": 4}', fails=True).output
+    said = playbook("kafka.yml", "-e", '{"kafka_replication_factor": 4}', fails=True).said
     assert "does not go with 3 brokers" in said
+    said = playbook("kafka.yml", "-e", "kafka_version=3.9.1", fails=True).said
+    assert "has Kafka 4.1.0, and kafka_version is 3.9.1" in said
+    said = playbook("kafka.yml", "-e", '{"kafka_quorum_hosts": ["kafka-3", "kafka-1", "kafka-2"]}', fails=True).said
+    assert "voters are fixed" in said
+    for drained in ("kafka_drain=kafka-3", '{"kafka_drain": ["kafka-33"]}'):
+        assert "Nothing was moved" in playbook("kafka_reassign.yml", "-e", drained, fails=True).said
+    grant = '{"kafka_clients": [{"name": "kim", "password": "long enough it is", "allow": [{"topic": "x", "operations": ["REED"]}]}]}'
+    said = playbook("kafka_cluster.yml", "-e", grant, "--check", fails=True).said
+    assert "kafka_clients, kim: REED is no operation of Kafka" in said and "long enough" not in said
     fewer = '{"kafka_topics": [{"name": "%s", "partitions": 1}]}' % EVENTS  # noqa: UP031
-    assert "cannot take partitions away" in playbook("kafka_cluster.yml", "-e", fewer, fails=True).output
+    assert "cannot take partitions away" in playbook("kafka_cluster.yml", "-e", fewer, fails=True).said

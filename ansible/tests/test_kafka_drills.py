@@ -1,8 +1,12 @@
 """The long way of one cluster: ZooKeeper, a killed host, KRaft, 4.x, a fourth broker, new certificates; clients go on."""
 
+import os
+import signal
+import subprocess
+
 import pytest
 from confluent_kafka.admin import AdminClient
-from conftest import KAFKA_HOSTS, wait_for
+from conftest import KAFKA_HOSTS, as_a_user, wait_for
 from test_kafka import EVENTS, Load, check_refusals, read_all
 
 from home_server.testbed.bed import Host
@@ -67,14 +71,46 @@ def test_under_zookeeper_a_rolling_restart_is_no_error_at_the_client(ensemble, c
 
 
 def test_zookeeper_answers_nobody_without_a_certificate(ensemble, bed):
-    said = bed.ssh(
-        "kafka-1", "echo ruok | timeout 5 openssl s_client -connect 192.0.2.11:2182 -quiet 2>&1", check=False
+    ask = "echo ruok | timeout 5 openssl s_client -connect 192.0.2.11:2182 -quiet 2>&1"
+    with_certificate = "-cert /etc/crm/tls/kafka/keystore.pem -key /etc/crm/tls/kafka/keystore.pem"
+    assert "imok" in bed.ssh("kafka-1", ask.replace("-quiet", f"-quiet {with_certificate}"), check=False)
+    assert "imok" not in bed.ssh("kafka-1", ask, check=False)
+
+
+def break_off(bed, name, when):
+    """Start a playbook and end it by Ctrl-C in the middle of its work."""
+    started = subprocess.Popen(**as_a_user(bed, name), stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        wait_for(lambda: started.poll() is not None or when(), 600, "the place to break off")
+        assert started.poll() is None, f"{name} ended before it could be broken off"
+        os.killpg(started.pid, signal.SIGINT)
+        assert started.wait(120) != 0
+    finally:
+        if started.poll() is None:
+            os.killpg(started.pid, signal.SIGKILL)
+
+
+def test_under_zookeeper_what_does_not_start_again_stops_at_the_first_machine(ensemble, bed, playbook):
+    bed.ssh("kafka-1", "echo nonsense > /etc/kafka/zookeeper.properties")
+    said = playbook("kafka_rolling_restart.yml", *ZOOKEEPER, fails=True).said
+    assert "zookeeper on kafka-1 does not stay up" in said
+    running = [bed.ssh(name, "systemctl show -P NRestarts -P ActiveState zookeeper") for name in KAFKA_HOSTS[1:]]
+    assert {" ".join(words.split()) for words in running} == {"0 active"}, running
+    playbook("kafka.yml", *ZOOKEEPER)
+
+
+def test_from_zookeeper_to_kraft_without_a_stop_though_it_is_broken_off(ensemble, client, sent, bed, playbook):
+    writes_to_both = (
+        "grep -q migration.enable /etc/kafka/broker.properties && "
+        'test $(date -d "$(systemctl show -P ExecMainStartTimestamp kafka-broker)" +%s) '
+        "-gt $(stat -c %Y /etc/kafka/broker.properties) && echo yes"
     )
-    assert "imok" not in said
 
+    def act():
+        break_off(bed, "kafka_migrate_to_kraft.yml", lambda: "yes" in bed.ssh("kafka-1", writes_to_both, check=False))
+        playbook("kafka_migrate_to_kraft.yml", timeout=1500)
 
-def test_from_zookeeper_to_kraft_without_a_stop(ensemble, client, sent, bed, playbook):
-    under_load(client, sent, lambda: playbook("kafka_migrate_to_kraft.yml", timeout=1500))
+    under_load(client, sent, act)
     for name in KAFKA_HOSTS:
         assert bed.ssh(name, "systemctl is-active zookeeper", check=False).strip() == "inactive"
         assert "zookeeper" not in bed.ssh(name, "cat /etc/kafka/broker.properties /etc/kafka/controller.properties")

@@ -32,7 +32,7 @@ def s3(bed):
             aws_access_key_id=user,
             aws_secret_access_key=password or bed.secret(f"vault_minio_{user}_password"),
             region_name="us-east-1",
-            verify=str(bed.folder / "pki" / "ca.pem"),
+            verify=str(bed.authority / "ca.pem"),
             config=Config(connect_timeout=5, read_timeout=20, retries={"max_attempts": 2}),
         )
 

@@ -27,7 +27,7 @@ def dsn(bed):
 
     def write(role="crm", password=None, database="postgres", tls="verify-full"):
         secret = password or PLATFORM.get(role) or bed.secret(f"vault_postgresql_{role}_password")
-        authority = bed.folder / "pki" / "ca.pem"
+        authority = bed.authority / "ca.pem"
         return (
             f"postgresql://{role}:{secret}@{ADDRESS}/{database}?sslmode={tls}&sslrootcert={authority}&connect_timeout=5"
         )
@@ -76,7 +76,7 @@ def test_without_tls_the_password_or_rights_nothing_is_to_be_had(server, bed, ds
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         psycopg.connect(dsn("postgres", password="postgres"))
     with pytest.raises(psycopg.OperationalError, match="certificate verify failed"):
-        psycopg.connect(dsn().replace(str(bed.folder / "pki" / "ca.pem"), "/etc/ssl/certs/ca-certificates.crt"))
+        psycopg.connect(dsn().replace(str(bed.authority / "ca.pem"), "/etc/ssl/certs/ca-certificates.crt"))
     with psycopg.connect(dsn("exporter")) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute("create role mine")
 

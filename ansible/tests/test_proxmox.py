@@ -232,6 +232,9 @@ def test_the_dynamic_inventory_shows_what_proxmox_has(made, proxmox, tmp_path):
 def test_a_machine_is_removed_only_when_it_is_named_twice_and_bears_its_name(made, play, bed, proxmox, variables):
     unsure = play("proxmox_remove.yml", limit=None, proxmox_vm_remove="spare-2", fails=True)
     assert "Nothing was removed" in unsure.output and "-e proxmox_vm_remove_really=NAME" in unsure.output
+    for named, limit in (("spare-2", "spare-2"), ("minio", "minio")):  # --limit leaves the first check out
+        unsure = play("proxmox_remove.yml", limit=limit, proxmox_vm_remove=named, fails=True)
+        assert "Nothing was removed" in unsure.output and 292 in proxmox.vms
     sure = {"proxmox_vm_remove": "spare-2", "proxmox_vm_remove_really": "spare-2"}
 
     proxmox.vms[292].config["name"] = "photos"

@@ -82,7 +82,7 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "connection": CONNECTION,
-            "clients": {"type": "list", "elements": "dict", "required": True, "no_log": True},
+            "clients": {"type": "list", "elements": "dict", "required": True},
         },
         supports_check_mode=True,
     )

@@ -34,7 +34,7 @@ def main():
     if not HAS_KAFKA:
         module.fail_json(msg="the Python that runs Ansible on the control node lacks kafka-python: install it there")
     if not module.check_mode:
-        wait_until_whole(module, module.params["brokers"], module.params["voters"], module.params["timeout"])
+        wait_until_whole(module, *(module.params[name] for name in ("brokers", "voters", "timeout")))
     module.exit_json(changed=False)
 
 

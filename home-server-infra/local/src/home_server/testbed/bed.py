@@ -36,6 +36,7 @@ GATEWAY = "192.0.2.1"
 _BRIDGE = "crmbed"
 _MIRROR_PORT = 8081
 _CGROUPS = Path("/sys/fs/cgroup")
+_AUTHORITY = ROOT / "ansible" / ".pki"
 _EXAMPLE = ROOT / "ansible" / "inventories" / "home"
 
 
@@ -136,6 +137,8 @@ class Bed:
         self.added: dict[str, tuple[str, dict[str, Any]]] = {}
         """Machines that the example inventory does not have: group and variables by name."""
         self.key = self.folder / "ssh_key"
+        self.authority = self.folder / "pki"
+        """Where the playbooks keep the certificate authority of this bed."""
         self._logs: list[IO[bytes]] = []
         if not self.key.exists():
             _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "testbed", "-f", str(self.key))
@@ -143,6 +146,7 @@ class Bed:
             _run("ip", "link", "add", _BRIDGE, "type", "bridge")
             _run("ip", "address", "add", f"{GATEWAY}/24", "dev", _BRIDGE)
             _run("ip", "link", "set", _BRIDGE, "up")
+            self._hide_authority()
         self._serve_mirror()
 
     @property
@@ -242,7 +246,6 @@ class Bed:
             "ansible_ssh_private_key_file": str(self.key),
             "ansible_ssh_common_args": "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR",
             "common_apt_sources": [f"deb [trusted=yes] http://{GATEWAY}:{_MIRROR_PORT} ./"],
-            "internal_ca_dir": str(self.folder / "pki"),
             "kafka_archive_base": f"file://{kafka_archive(self._settings, KAFKA_VERSIONS[0]).parent}",
             "kafka_archive_checksums": {},
             "kafka_heap": "256m",
@@ -325,6 +328,12 @@ class Bed:
         _write(root, f"home/{host.user}/.ssh/authorized_keys", keys, 0o600)
         _run("chroot", str(root), "chown", "-R", f"{host.user}:{host.user}", f"/home/{host.user}/.ssh")
         _run("chroot", str(root), "ssh-keygen", "-A")
+
+    def _hide_authority(self) -> None:
+        """Lay the bed's own folder over that of the control node's authority, seen within the bed alone."""
+        for folder in (self.authority, _AUTHORITY):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        _run("mount", "--bind", str(self.authority), str(_AUTHORITY))
 
     def _serve_mirror(self) -> None:
         handler = functools.partial(_Quiet, directory=str(mirror(self._settings)))
