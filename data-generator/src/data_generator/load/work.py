@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -264,6 +265,7 @@ def _made(recipe: Recipe, work: list[Piece], delivery: Delivery, workers: int) -
             delivery.begin(recipe.world, piece)
             yield piece, maker(piece)
         return
+    os.environ.setdefault("POLARS_MAX_THREADS", "1")  # for the workers: each is to keep one core busy
     pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_become_maker, initargs=(recipe,))
     ahead: deque[tuple[Piece, Future[list[Made]]]] = deque()
     try:

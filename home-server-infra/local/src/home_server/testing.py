@@ -95,7 +95,7 @@ def _own_stack(settings: Settings, console: Console) -> Iterator[dict[str, str]]
         "CRM_HOME": str(settings.home),
         "CRM_STACK": str(folder),
         "CRM_PORT_OFFSET": str(_free_offset()),
-        "CRM_WORLD_CUSTOMERS": "300",
+        "CRM_WORLD_CUSTOMERS": "2000",
         "CRM_WORLD_PRODUCTS": "40",
         "CRM_WORLD_EVENTS_PER_DAY": "3000",
         "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
