@@ -127,3 +127,20 @@ def test_a_killed_backfill_goes_on_where_it_stopped(tmp_path):
     assert whole.returncode == 0
     files = {f.relative_to(tmp_path / "out"): f.read_bytes() for f in (tmp_path / "out").rglob("*.ndjson")}
     assert files == {f.relative_to(tmp_path / "whole"): f.read_bytes() for f in (tmp_path / "whole").rglob("*.ndjson")}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("CRM_WORLD_RETENTION_D7", "0.5", "each must be smaller than the one before it"),
+        ("CRM_WORLD_FUNNEL_CART", "1.5", "CRM_WORLD_FUNNEL_CART"),
+        ("CRM_SHOP_COUNTRY", "XX", "no holidays are known of it"),
+        ("CRM_SHOP_LOCALE", "xx_XX", "no words are known in it"),
+    ],
+)
+def test_settings_that_make_no_world_are_named(tmp_path, name, value, says):
+    out = str(tmp_path / "out")
+    kept = {key: word for key, word in os.environ.items() if not key.startswith("CRM_")}
+    words = [str(CRM), "generate", "backfill", "--from", "2026-01-05", "--to", "2026-01-05", "--out", out]
+    done = subprocess.run(words, env=kept | small(tmp_path) | {name: value}, capture_output=True, text=True)
+    assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr

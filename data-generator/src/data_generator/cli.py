@@ -54,11 +54,17 @@ def world_of(settings: Settings) -> World:
     """The world that the settings say.
 
     Raises:
-        UsageError: no holidays are known of its country, or no words of its language.
+        UsageError: no holidays are known of its country, or no words of its language; or its retention rises.
     """
     if settings.shop_country not in holidays.list_supported_countries():
         raise UsageError(
             f"CRM_SHOP_COUNTRY is {settings.shop_country}, and no holidays are known of it; write one as KR"
+        )
+    shares = (settings.world_retention_d1, settings.world_retention_d7, settings.world_retention_d30)
+    if not shares[0] > shares[1] > shares[2]:
+        raise UsageError(
+            f"CRM_WORLD_RETENTION_D1, …_D7 and …_D30 are {', '.join(f'{s:g}' for s in shares)}: "
+            "each must be smaller than the one before it"
         )
     if settings.shop_locale not in AVAILABLE_LOCALES:
         raise UsageError(f"CRM_SHOP_LOCALE is {settings.shop_locale}, and no words are known in it; write one as ko_KR")
@@ -74,8 +80,13 @@ def world_of(settings: Settings) -> World:
         locale=settings.shop_locale,
         growth_per_year=settings.world_growth_per_year,
         known_share=settings.world_known_share,
-        retention=Retention(*settings.world_retention),
-        funnel=Funnel(*settings.world_funnel),
+        retention=Retention(*shares),
+        funnel=Funnel(
+            settings.world_funnel_view,
+            settings.world_funnel_cart,
+            settings.world_funnel_checkout,
+            settings.world_funnel_purchase,
+        ),
     )
 
 

@@ -81,13 +81,13 @@ class Settings(BaseSettings):
     world_events_per_day: int = Field(20_000, ge=1, le=1_000_000_000, description="The mean of the first year.")
     world_growth_per_year: float = Field(0.25, ge=-0.9, le=10)
     world_known_share: float = Field(0.55, gt=0, le=1, description="Share of sessions whose customer is known.")
-    world_retention: tuple[float, float, float] = Field(
-        (0.28, 0.13, 0.06), description="Share of customers who come 1, 7 and 30 days after they signed up."
-    )
-    world_funnel: tuple[float, float, float, float] = Field(
-        (0.62, 0.34, 0.55, 0.70),
-        description="Share of sessions that view a product, of these that fill a cart, check out, buy.",
-    )
+    world_retention_d1: float = Field(0.28, gt=0, le=1, description="Customers who come 1 day after they signed up.")
+    world_retention_d7: float = Field(0.13, gt=0, le=1)
+    world_retention_d30: float = Field(0.06, gt=0, le=1)
+    world_funnel_view: float = Field(0.62, gt=0, le=1, description="Sessions that look at a product.")
+    world_funnel_cart: float = Field(0.34, gt=0, le=1, description="Of these, sessions that fill a cart.")
+    world_funnel_checkout: float = Field(0.55, gt=0, le=1, description="Of these, known customers' that check out.")
+    world_funnel_purchase: float = Field(0.70, gt=0, le=1, description="Of these, those that buy.")
     shop_country: str = Field("KR", description="Whose holidays the shop keeps, as ISO 3166-1.")
     shop_locale: str = Field("ko_KR", description="The language of its goods.")
     shop_time_zone: str = "Asia/Seoul"
@@ -101,20 +101,6 @@ class Settings(BaseSettings):
         except (KeyError, ValueError, OSError) as error:
             raise ValueError(f"{name!r} is not a time zone; write one as Asia/Seoul") from error
         return name
-
-    @field_validator("world_retention")
-    @classmethod
-    def _falls(cls, shares: tuple[float, float, float]) -> tuple[float, float, float]:
-        if not 1 >= shares[0] > shares[1] > shares[2] > 0:
-            raise ValueError("retention must fall from day to day, between 1 and 0, as [0.28, 0.13, 0.06]")
-        return shares
-
-    @field_validator("world_funnel")
-    @classmethod
-    def _are_shares(cls, shares: tuple[float, ...]) -> tuple[float, ...]:
-        if not all(0 < share <= 1 for share in shares):
-            raise ValueError("each stage is a share above 0 and up to 1, as [0.62, 0.34, 0.55, 0.7]")
-        return shares
 
     @field_validator("shop_country")
     @classmethod
