@@ -49,9 +49,10 @@ def manifest(world: World, profile: Profile, ledger: Ledger, start: int, end: in
             records = shop.records(entity, unit.start, unit.end)
             hashes = hashes_of_frame(CONTRACTS[entity], records)
             if digest_of_hashes(hashes) != sent[unit.id]:
+                had = sent[unit.id].count
                 raise StoresDisagree(
-                    f"{unit.id}: the world now makes {len(records):,} records of it, other than the "
-                    f"{sent[unit.id].count:,} that the ledger {ledger.path} has: it was made with faults, by another version of the generator, "
+                    f"{unit.id}: the world now makes {len(records):,} records of it, other than the {had:,} that the "
+                    f"ledger {ledger.path} has: it was made with faults, by another version of the generator, "
                     "or its load.jsonl is missing"
                 )
             minute = records["occurred_at"].to_physical().to_numpy() // MINUTE * MINUTE
