@@ -61,7 +61,8 @@ def _kafka(settings: Settings) -> Component:
         )
         if not (data / "meta.properties").exists():
             cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-            tool = [*command, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)]
+            # one word, for one id in 64 begins with a dash
+            tool = [*command, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(config)]
             run_command(tool, log_file(settings.stack_dir, "kafka"), env, "formatting Kafka's storage")
 
     return Component(
