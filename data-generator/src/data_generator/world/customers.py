@@ -161,7 +161,7 @@ def _settled(world: World, month: int) -> tuple[I64, I64]:
     count = int(np.searchsorted(known, first))
     planned = sum((_planned(world, month - back, known[:count]) for back in (1, 2, 3)), np.zeros(count))
     curve = curves(world)
-    middling = (curve.visits[100] - curve.visits[10]) * 1.0
+    middling = curve.visits[100] - curve.visits[10]
     grade = np.searchsorted(_GRADE_FROM * middling, planned, side="right")
     lasting = 1 + world.draws.choice("segment", np.arange(count, dtype=np.uint64), _SEGMENT_WEIGHTS)
     is_new = known[:count] > first - _NEW_FOR_DAYS * DAY
@@ -185,7 +185,7 @@ def profiles_within(world: World, start: int, end: int) -> pa.Table:
         month = world.opened_on.year * 12 + world.opened_on.month - 1
         known = signed_up_at(world, world.opened_at)
         count = int(np.searchsorted(known, world.opened_at))
-        grade, segment = (column[:count] for column in _at_opening(world, month, count))
+        grade, segment = _at_opening(world, month, count)
         opened = np.full(count, world.opened_at)
         parts.append(_table(world, np.arange(count, dtype=np.uint64), known[:count], opened, grade, segment))
     for month in _months_settled(world, start, end):
@@ -195,15 +195,16 @@ def profiles_within(world: World, start: int, end: int) -> pa.Table:
 
 def _at_opening(world: World, month: int, count: int) -> tuple[I64, I64]:
     grade, segment = _settled(world, month)
-    missing = count - len(grade)  # who signed up with the shop before after the first of its last month
-    return (np.concatenate([column, np.zeros(max(missing, 0), np.int64)]) for column in (grade, segment))  # type: ignore[return-value]
+    missing = np.zeros(max(count - len(grade), 0), np.int64)  # who came to the shop before in its last days
+    return np.concatenate([grade, missing])[:count], np.concatenate([segment, missing])[:count]
 
 
 def _months_settled(world: World, start: int, end: int) -> list[int]:
-    """Months whose first day, within the calendar and after the opening, touches [start, end)."""
-    first, last = world.day_of(max(start, world.opened_at + 1)), world.day_of(end)
+    """Months after the opening whose first hour, in which they are settled, touches [start, end)."""
+    first, last = world.day_of(max(start - HOUR, world.opened_at)), world.day_of(end)
     months = range(first.year * 12 + first.month - 1, last.year * 12 + last.month)
-    return [m for m in months if world.midnight(_first_of(m)) > world.opened_at]
+    settled = ((month, world.midnight(_first_of(month))) for month in months)
+    return [month for month, at in settled if at > world.opened_at and at < end and at + HOUR > start]
 
 
 def _changes(world: World, month: int, start: int, end: int) -> pa.Table:
