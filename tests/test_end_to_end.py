@@ -17,6 +17,8 @@ from pathlib import Path
 import polars as pl
 import psutil
 import psycopg
+import pyarrow.fs
+import pyarrow.parquet as pq
 import pytest
 from confluent_kafka import Producer
 from conftest import ROOT, wait_for
@@ -24,6 +26,7 @@ from deltalake import DeltaTable
 
 from data_generator.cli import world_of
 from data_generator.load.store import ProfileFile
+from data_generator.sinks.files import file_sink
 from data_generator.sinks.kafka import KafkaSink
 from data_generator.world.config import HOUR
 from data_generator.world.records import Shop
@@ -58,6 +61,19 @@ def test_history_made_again_adds_nothing(crm, settings):
     again = json.loads(crm("generate", "backfill", "--from", first, "--to", end, "--json").stdout)
     assert again["records"] == 0
     assert [stores.kafka_count(settings, entity) for entity in ENTITIES] == before
+
+
+def test_records_go_to_files_in_a_bucket_too(crm, settings):
+    day, _ = history_window(settings)
+    words = ("generate", "backfill", "--from", day, "--to", day, "--format", "parquet", "--json", "--out")
+    told = json.loads(crm(*words, "s3://lake/export").stdout)
+    sink = file_sink(settings, "s3://lake/export", "parquet")
+    found = sink.files.get_file_info(pyarrow.fs.FileSelector(sink.root, recursive=True))
+    files = [file.path for file in found if file.path.endswith(".parquet")]
+    assert {file.split("/")[2] for file in files} == set(ENTITIES)
+    assert told["records"] == sum(pq.read_metadata(file, filesystem=sink.files).num_rows for file in files) > 1000
+    assert json.loads(crm(*words, "s3://lake/export").stdout)["records"] == 0
+    assert "has no bucket nowhere" in crm(*words, "s3://nowhere/x", fails=True).stderr
 
 
 def test_status_tells_other_tools_all_they_need(crm, settings):
