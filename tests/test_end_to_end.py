@@ -10,7 +10,7 @@ import signal
 import stat
 import subprocess
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from datetime import datetime
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from conftest import ROOT, wait_for
 from deltalake import DeltaTable
 
 from data_generator.cli import world_of
+from data_generator.faults.inject import Injector
 from data_generator.load.store import ProfileFile
 from data_generator.sinks.files import file_sink
 from data_generator.sinks.kafka import KafkaSink
@@ -208,6 +209,27 @@ def test_records_sent_again_are_settled(settings):
     check_silver(settings)
 
 
+def test_faults_become_what_is_told_of_them(crm, settings, tmp_path):
+    kinds = ("truncated", "wrong_type", "wrong_encoding", "oversize", "added_field", "version_2", "clock_skew")
+    faults = [{"kind": kind, "share": 0.02} for kind in (*kinds, "duplicated", "reordered", "late")]
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(json.dumps({"seed": 3, "faults": faults}))  # YAML holds JSON
+    before = {entity: Counter(quarantine(settings, entity)["reason"]) for entity in ENTITIES}
+    crm("generate", "live", "--tps", "60", "--for", "10s", "--faults", str(plan))
+    wait_for(lambda: landed(settings), what="what was sent to land")
+    check_silver(settings)
+    told = [json.loads(line) for line in (settings.ledger_file.parent / "faults.jsonl").read_text().splitlines()]
+    assert {fault["fault"] for fault in told if fault["topic"] == TOPICS["events"]} == {
+        fault["kind"] for fault in faults
+    }
+    for entity in ENTITIES:
+        refused = Counter(quarantine(settings, entity)["reason"])
+        refused.subtract(before[entity])
+        expected = Counter(f["expected"].removeprefix("quarantine: ") for f in told if f["topic"] == TOPICS[entity])
+        del expected["silver"]
+        assert +refused == expected, entity
+
+
 def test_a_killed_generator_sends_again_what_it_had_begun(crm, settings):
     generator = crm.start("generate", "live", "--tps", "400", "--for", "60s")
     program = psutil.Process(generator.pid)
@@ -345,7 +367,19 @@ def made(settings, entity):
     """Every record made of an entity, made again from the ledger's words."""
     shop = Shop(world_of(settings), ProfileFile(settings.ledger_file.with_name("load.jsonl")).read())
     units = sorted((unit for unit in sent_units(settings) if unit.entity == entity), key=lambda unit: unit.start)
-    return pl.concat(shop.records(entity, unit.start, unit.end) for unit in units)
+
+    def kept(unit):
+        records = shop.records(entity, unit.start, unit.end)
+        if not unit.faults:
+            return records
+        injector = Injector.kept(settings.ledger_file.parent, unit.faults)
+        return injector.alter(unit, records).filter(~injector.is_refused(unit, records))
+
+    return pl.concat(kept(unit) for unit in units)
+
+
+def quarantine(settings, entity):
+    return pl.from_arrow(stores.open_table(settings, "quarantine", entity).to_pyarrow_table())
 
 
 def silver(settings, entity):
@@ -390,7 +424,7 @@ def send_ten_malformed(settings):
 
 def check_quarantine(settings, expected):
     """Quarantine holds the malformed messages, byte by byte, each once, with its reason."""
-    kept = pl.from_arrow(stores.open_table(settings, "quarantine", "events").to_pyarrow_table())
+    kept = quarantine(settings, "events")
     assert sorted(zip(kept["value"], kept["reason"], strict=True)) == sorted(expected.items())
     assert kept.select("kafka_partition", "kafka_offset").is_duplicated().sum() == 0
 

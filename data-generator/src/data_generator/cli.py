@@ -126,7 +126,7 @@ def backfill(
             def on_piece(piece: Piece, records: int) -> None:
                 progress.advance((piece.end - piece.start) / SECOND, records)
 
-            recipe = Recipe.of(world, profile, sink, plan)
+            recipe = Recipe.of(world, profile, sink, ledger, plan)
             sent_again = send(recipe, again, sink, ledger, workers)
             records = send(recipe, [*masters, *visits], sink, ledger, workers, on_piece)
     _report(as_json, records=records, sent_again=sent_again, seconds=time.monotonic() - started)
@@ -211,7 +211,7 @@ def replay(
     clock = _WallClock()
     began = time.monotonic()
     with ledger.writing(), Progress((stop - start) / SECOND, as_json) as progress:
-        sent_again = send(Recipe.of(world, load.read(), sink, plan), unfinished(world, ledger), sink, ledger)
+        sent_again = send(Recipe.of(world, load.read(), sink, ledger, plan), unfinished(world, ledger), sink, ledger)
         close_run(ledger, load)
         shown = start
 
@@ -264,7 +264,7 @@ def _run(
     sink, ledger, load = _open(settings, out, format_)
     clock = _WallClock()
     with ledger.writing(), Progress(seconds, as_json) as progress:
-        again = send(Recipe.of(world, load.read(), sink, plan), unfinished(world, ledger), sink, ledger)
+        again = send(Recipe.of(world, load.read(), sink, ledger, plan), unfinished(world, ledger), sink, ledger)
         shown = 0
 
         def on_second(second: int, records: int) -> None:

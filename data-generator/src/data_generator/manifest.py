@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from data_generator.faults.inject import Injector
 from data_generator.world.config import MINUTE, World
 from data_generator.world.load import Profile
 from data_generator.world.records import Shop
@@ -47,12 +48,15 @@ def manifest(world: World, profile: Profile, ledger: Ledger, start: int, end: in
             if unit.end <= start or unit.start >= end:
                 continue
             records = shop.records(entity, unit.start, unit.end)
+            if unit.faults:
+                injector = Injector.kept(ledger.path.parent, unit.faults)
+                records = injector.alter(unit, records).filter(~injector.is_refused(unit, records))
             hashes = hashes_of_frame(CONTRACTS[entity], records)
             if digest_of_hashes(hashes) != sent[unit.id]:
                 had = sent[unit.id].count
                 raise StoresDisagree(
                     f"{unit.id}: the world now makes {len(records):,} records of it, other than the {had:,} that the "
-                    f"ledger {ledger.path} has: it was made with faults, by another version of the generator, "
+                    f"ledger {ledger.path} has: it was made by another version of the generator, "
                     "or its load.jsonl is missing"
                 )
             minute = records["occurred_at"].to_physical().to_numpy() // MINUTE * MINUTE

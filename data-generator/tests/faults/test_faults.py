@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from datetime import date
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -10,14 +11,17 @@ from pydantic import ValidationError
 from data_generator.encode import digest_of
 from data_generator.faults.inject import Injector
 from data_generator.faults.plan import Plan, read_plan
-from data_generator.load.work import Delivery, Maker, Piece, Recipe, send
+from data_generator.load.work import Delivery, Maker, Piece, Recipe, send, unfinished
+from data_generator.manifest import manifest
 from data_generator.messages import messages_of
+from data_generator.sinks.files import file_sink
 from data_generator.world.config import DAY
 from data_generator.world.load import EVERYDAY
 from data_generator.world.records import Shop
 from data_platform_core.contracts import CONTRACTS, ENTITIES
-from data_platform_core.errors import UsageError
+from data_platform_core.errors import CrmError, UsageError
 from data_platform_core.ledger.made import Ledger, Unit
+from data_platform_core.settings import load_settings
 
 EVERY_KIND = (
     {"kind": "late", "mean_seconds": 3600.0},
@@ -114,6 +118,9 @@ class Line:
     def prepare_messages(unit, messages):
         return messages
 
+    def check_faults(self, plan):
+        pass
+
     def put(self, unit, prepared):
         self.values += prepared.values
 
@@ -131,14 +138,14 @@ def test_late_records_come_later_and_their_window_is_not_sent_before(world, star
     ledger, sink = Ledger(tmp_path / "made.jsonl"), Line()
     days = [Piece(("events",), start + n * DAY, start + (n + 1) * DAY) for n in range(2)]
     with ledger.writing():
-        recipe = Recipe.of(world, EVERYDAY, sink, plan)
+        recipe = Recipe.of(world, EVERYDAY, sink, ledger, plan)
         maker, delivery = Maker(recipe), Delivery(sink, ledger)
-        delivery.begin(world, days[0])
+        delivery.begin(recipe.units(days[0]))
         (first,) = maker(days[0])
         delivery.deliver([first])
         late = [d for d in first.prepared.delayed if d.due >= days[0].end]
         assert late and first.unit in ledger.unfinished_units()
-        delivery.begin(world, days[1])
+        delivery.begin(recipe.units(days[1]))
         delivery.deliver(maker(days[1]))
         assert first.unit not in ledger.unfinished_units()
         delivery.finish()
@@ -154,23 +161,34 @@ def unit_of(piece):
     return Unit("events", piece.start, piece.end, "")
 
 
-def test_files_refuse_what_they_cannot_hold(world, start, tmp_path):
-    from data_generator.sinks.files import file_sink
-    from data_platform_core.settings import load_settings
+def test_files_refuse_what_they_cannot_hold(world, tmp_path):
+    ledger = Ledger(tmp_path / "made.jsonl")
+    for kind, says in (("parquet", "cannot be put into parquet files"), ("ndjson", "send them to Kafka")):
+        with pytest.raises(UsageError, match=says):
+            Recipe.of(world, EVERYDAY, file_sink(load_settings(), str(tmp_path), kind), ledger, PLAN)
 
-    with pytest.raises(UsageError, match="cannot be put into parquet files"):
-        Recipe.of(world, EVERYDAY, file_sink(load_settings(), str(tmp_path), "parquet"), PLAN)
+
+def test_what_was_begun_with_faults_is_made_again_with_them(world, start, tmp_path):
+    quiet = Plan(seed=1, faults=tuple(fault for fault in PLAN.faults if fault.kind != "late"))
     ledger = Ledger(tmp_path / "made.jsonl")
     sink = file_sink(load_settings(), str(tmp_path), "ndjson")
-    with ledger.writing(), pytest.raises(UsageError, match="send them to Kafka"):
-        send(Recipe.of(world, EVERYDAY, sink, PLAN), [Piece(("events",), start, start + DAY)], sink, ledger)
-    quiet = Plan(seed=1, faults=tuple(fault for fault in PLAN.faults if fault.kind != "late"))
-    ledger = Ledger(tmp_path / "quiet" / "made.jsonl")
-    sink = file_sink(load_settings(), str(tmp_path / "quiet"), "ndjson")
+    piece = Piece(("events",), start, start + DAY)
     with ledger.writing():
-        send(Recipe.of(world, EVERYDAY, sink, quiet), [Piece(("events",), start, start + DAY)], sink, ledger)
-    (file,) = (tmp_path / "quiet" / "events").glob("*.ndjson")
-    assert b"\xff\xfe" in file.read_bytes()
+        send(Recipe.of(world, EVERYDAY, sink, ledger, quiet), [piece], sink, ledger)
+        (file,) = (tmp_path / "events").glob("*.ndjson")
+        before, told = file.read_bytes(), (tmp_path / "faults.jsonl").read_text()
+        assert b"\xff\xfe" in before
+        lines = ledger.path.read_text().splitlines(keepends=True)
+        ledger.path.write_text(lines[0])  # killed before it was known as sent
+    with ledger.writing():
+        send(Recipe.of(world, EVERYDAY, sink, ledger), unfinished(world, ledger), sink, ledger)
+    assert file.read_bytes() == before and (tmp_path / "faults.jsonl").read_text() == told * 2
+    minutes = list(manifest(world, EVERYDAY, ledger, start, start + DAY))
+    assert sum(minute.digest.count for minute in minutes) == ledger.made("events").count > 0
+    for plan in tmp_path.glob("faults-*.json"):
+        plan.unlink()
+    with pytest.raises(CrmError, match="cannot be made again"):
+        list(manifest(world, EVERYDAY, ledger, start, start + DAY))
 
 
 @pytest.mark.parametrize(
@@ -197,7 +215,5 @@ def test_a_plan_with_a_mistake_is_named(tmp_path, text, says):
 
 
 def test_the_example_is_a_plan():
-    from pathlib import Path
-
     plan = read_plan(Path(__file__).parents[2] / "examples" / "faults.yaml")
     assert {fault.kind for fault in plan.faults} == {fault["kind"] for fault in EVERY_KIND}

@@ -27,6 +27,9 @@ class Kept:
     def prepare(unit, records):
         return records
 
+    def check_faults(self, plan):
+        pass
+
     @staticmethod
     def prepare_messages(unit, messages):
         return messages
@@ -52,7 +55,7 @@ def ledger(tmp_path):
 
 
 def sent(world, work, sink, ledger, workers=1):
-    return send(Recipe.of(world, EVERYDAY, sink), work, sink, ledger, workers)
+    return send(Recipe.of(world, EVERYDAY, sink, ledger), work, sink, ledger, workers)
 
 
 def day(world, ledger, first=date(2026, 3, 3), last=date(2026, 3, 3)):

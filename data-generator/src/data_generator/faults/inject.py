@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from data_generator.faults.plan import Drifted, Duplicated, Late, Malformed, Plan, Reordered, Skewed, Unknown
+from data_generator.faults.plan import Drifted, Duplicated, Late, Malformed, Plan, Reordered, Skewed, Unknown, kept_plan
 from data_generator.messages import Delayed, Messages, messages_of
 from data_generator.world.config import SECOND
 from data_generator.world.draws import U64, Draws
@@ -34,6 +35,11 @@ class Injector:
     """Puts the faults of a plan into units."""
 
     plan: Plan
+
+    @classmethod
+    def kept(cls, folder: Path, id_: str) -> Injector:
+        """The injector of the plan that a ledger's windows carry."""
+        return cls(kept_plan(folder, id_))
 
     def alter(self, unit: Unit, records: pl.DataFrame) -> pl.DataFrame:
         """The records with the faults that are values: still by the contract, and what silver should hold."""

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from data_platform_core.contracts import ENTITIES
-from data_platform_core.errors import UsageError
+from data_platform_core.errors import CrmError, UsageError
 
 Share = Annotated[float, Field(gt=0, le=1, description="Share of the records concerned.")]
 
@@ -100,6 +100,24 @@ class Plan(BaseModel):
     def id(self) -> str:
         """A short name of this plan, which the ledger's windows carry."""
         return hashlib.blake2b(self.model_dump_json().encode(), digest_size=4).hexdigest()
+
+
+def keep_plan(folder: Path, plan: Plan) -> None:
+    """Keep a plan beside the ledger whose windows carry its id."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"faults-{plan.id}.json").write_text(plan.model_dump_json())
+
+
+def kept_plan(folder: Path, id_: str) -> Plan:
+    """The plan that a ledger's windows carry.
+
+    Raises:
+        CrmError: its file is not there.
+    """
+    file = folder / f"faults-{id_}.json"
+    if not file.exists():
+        raise CrmError(f"{file} is missing: without it, what was made with those faults cannot be made again")
+    return Plan.model_validate_json(file.read_text())
 
 
 def read_plan(file: Path) -> Plan:

@@ -83,12 +83,13 @@ def run_live(
         )
     close_run(ledger, load)
     # visitors are customers and buy products, which must be known before; then those of the while that took
-    recipe = Recipe.of(world, load.read(), sink)
+    recipe = Recipe.of(world, load.read(), sink, ledger)
     _send_masters(recipe, now, sink, ledger)
     first = int(clock.now()) + 1
     _send_masters(recipe, first, sink, ledger)
     todo = [replace(change, at=first + change.at) for change in rates]
-    maker, delivery = Maker(Recipe.of(world, load.read(), sink, plan)), Delivery(sink, ledger)
+    recipe = Recipe.of(world, load.read(), sink, ledger, plan)
+    maker, delivery = Maker(recipe), Delivery(sink, ledger)
     second, records = first, 0
     try:
         while seconds is None or second < first + seconds:
@@ -105,7 +106,7 @@ def run_live(
                 profile = load.append(pause, replace(usual, at=until, ramp=0))
             maker.shop.profile = profile
             piece = Piece(MASTERS_FIRST, second * SECOND, until * SECOND)
-            delivery.begin(world, piece)
+            delivery.begin(recipe.units(piece))
             units = maker(piece)
             delivery.deliver(units)
             made = sum(unit.digest.count for unit in units)

@@ -42,9 +42,10 @@ def run_replay(
 
     What of it was made before is sent again, and counted once by the ledger.
     """
-    send(Recipe.of(world, profile, sink), pieces(ledger, master_windows(world, start), MASTERS), sink, ledger)
+    send(Recipe.of(world, profile, sink, ledger), pieces(ledger, master_windows(world, start), MASTERS), sink, ledger)
     step = max(int(speed / _MOST_TICKS_A_SECOND), 1) * SECOND
-    maker, delivery = Maker(Recipe.of(world, profile, sink, plan)), Delivery(sink, ledger)
+    recipe = Recipe.of(world, profile, sink, ledger, plan)
+    maker, delivery = Maker(recipe), Delivery(sink, ledger)
     began, total, at = clock.now(), 0, start
     missing = {entity: ledger.missing(entity) for entity in MASTERS_FIRST}
     while at < end:
@@ -59,7 +60,7 @@ def run_replay(
                 piece = Piece((entity,), low, high)
                 is_new = (low, high) in new
                 if is_new:
-                    delivery.begin(world, piece)
+                    delivery.begin(recipe.units(piece))
                 made = maker(piece)
                 delivery.deliver(made, is_new)
                 records += sum(each.digest.count for each in made)

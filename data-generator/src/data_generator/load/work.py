@@ -11,13 +11,14 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from datetime import date, timedelta
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from data_generator.encode import digest_of
 from data_generator.faults.inject import Injector
-from data_generator.faults.plan import Plan
+from data_generator.faults.plan import Plan, keep_plan
 from data_generator.messages import Delayed, Messages
 from data_generator.sinks import Sink
 from data_generator.world.config import HOUR, World
@@ -34,11 +35,15 @@ _RECORDS_A_BLOCK = 200_000
 
 @dataclass(frozen=True)
 class Piece:
-    """The records of some entities within [start, end), which are made and begun together."""
+    """The records of some entities within [start, end), which are made and begun together.
+
+    `faults` is the id of their plan of faults; None: that of the recipe.
+    """
 
     entities: tuple[str, ...]
     start: int
     end: int
+    faults: str | None = None
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,7 @@ def unfinished(world: World, ledger: Ledger) -> list[Piece]:
             f"and the settings now say world {world.id}: "
             "restore the CRM_WORLD_… and CRM_SHOP_… settings, or begin anew with `crm reset`"
         )
-    return [Piece((unit.entity,), unit.start, unit.end) for unit in ledger.unfinished_units()]
+    return [Piece((unit.entity,), unit.start, unit.end, unit.faults) for unit in ledger.unfinished_units()]
 
 
 # --- making -----------------------------------------------------------------------------------
@@ -128,17 +133,27 @@ class Recipe:
     world: World
     profile: Profile
     prepare: Callable[[Unit, pl.DataFrame], Any]
-    prepare_messages: Callable[[Unit, Messages], Any] | None = None
-    plan: Plan | None = None
+    prepare_messages: Callable[[Unit, Messages], Any]
+    plans: Path
+    faults: str = ""
 
     @classmethod
-    def of(cls, world: World, profile: Profile, sink: Sink, plan: Plan | None = None) -> Recipe:
-        """The recipe for a sink.
+    def of(cls, world: World, profile: Profile, sink: Sink, ledger: Ledger, plan: Plan | None = None) -> Recipe:
+        """The recipe for a sink and its ledger, beside which a plan of faults is kept.
 
         Raises:
-            UsageError: the sink cannot hold faults, and there is a plan of them.
+            UsageError: the sink cannot hold the faults of the plan.
         """
-        return cls(world, profile, sink.prepare, sink.prepare_messages if plan else None, plan)
+        plans = ledger.path.parent
+        if plan:
+            sink.check_faults(plan)
+            keep_plan(plans, plan)
+        return cls(world, profile, sink.prepare, sink.prepare_messages, plans, plan.id if plan else "")
+
+    def units(self, piece: Piece) -> list[Unit]:
+        """The units of a piece."""
+        faults = self.faults if piece.faults is None else piece.faults
+        return [Unit(entity, piece.start, piece.end, self.world.id, faults) for entity in piece.entities]
 
 
 class Maker:
@@ -147,22 +162,21 @@ class Maker:
     def __init__(self, recipe: Recipe) -> None:
         self.shop = Shop(recipe.world, recipe.profile)
         self._recipe = recipe
-        self._injector = Injector(recipe.plan) if recipe.plan else None
+        self._injectors: dict[str, Injector] = {}
 
     def __call__(self, piece: Piece) -> list[Made]:
         """The units of a piece; their digests are of what silver should hold of them."""
         made = []
-        for entity in piece.entities:
-            unit = Unit(entity, piece.start, piece.end, self.shop.world.id)
-            records = self.shop.records(entity, piece.start, piece.end)
-            if self._injector and self._recipe.prepare_messages:
-                altered = self._injector.alter(unit, records)
-                messages = self._injector.messages(unit, records, altered)
-                kept = altered.filter(~self._injector.is_refused(unit, records))
-                prepared = self._recipe.prepare_messages(unit, messages)
-                made.append(Made(unit, prepared, digest_of(entity, kept)))
+        for unit in self._recipe.units(piece):
+            records = self.shop.records(unit.entity, unit.start, unit.end)
+            if unit.faults:
+                injector = self._injectors.setdefault(unit.faults, Injector.kept(self._recipe.plans, unit.faults))
+                altered = injector.alter(unit, records)
+                prepared = self._recipe.prepare_messages(unit, injector.messages(unit, records, altered))
+                records = altered.filter(~injector.is_refused(unit, records))
             else:
-                made.append(Made(unit, self._recipe.prepare(unit, records), digest_of(entity, records)))
+                prepared = self._recipe.prepare(unit, records)
+            made.append(Made(unit, prepared, digest_of(unit.entity, records)))
         return made
 
 
@@ -188,9 +202,9 @@ class Delivery:
         self._owed: dict[str, tuple[Unit, Digest, int]] = {}  # units of which messages are still to come
         self._faults = ledger.path.with_name("faults.jsonl")
 
-    def begin(self, world: World, piece: Piece) -> None:
-        """Know a piece as begun."""
-        self._ledger.begin([Unit(entity, piece.start, piece.end, world.id) for entity in piece.entities])
+    def begin(self, units: list[Unit]) -> None:
+        """Know the units of a piece as begun."""
+        self._ledger.begin(units)
 
     def deliver(self, made: list[Made], is_new: bool = True) -> None:
         """Put what was made, and what was held back until then; `is_new` is false for what the ledger has already."""
@@ -262,7 +276,7 @@ def _made(recipe: Recipe, work: list[Piece], delivery: Delivery, workers: int) -
     if workers <= 1 or len(work) <= 1:
         maker = Maker(recipe)
         for piece in work:
-            delivery.begin(recipe.world, piece)
+            delivery.begin(recipe.units(piece))
             yield piece, maker(piece)
         return
     os.environ.setdefault("POLARS_MAX_THREADS", "1")  # for the workers: each is to keep one core busy
@@ -270,7 +284,7 @@ def _made(recipe: Recipe, work: list[Piece], delivery: Delivery, workers: int) -
     ahead: deque[tuple[Piece, Future[list[Made]]]] = deque()
     try:
         for piece in work:
-            delivery.begin(recipe.world, piece)
+            delivery.begin(recipe.units(piece))
             ahead.append((piece, pool.submit(_make, piece)))
             if len(ahead) > workers:  # one waits for each that is made: what lies ahead stays small
                 done, future = ahead.popleft()

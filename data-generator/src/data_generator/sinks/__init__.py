@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import polars as pl
 
+from data_generator.faults.plan import Plan
 from data_generator.messages import Delayed, Messages
 from data_platform_core.ledger.made import Unit
 
@@ -21,10 +22,14 @@ class Sink(Protocol):
 
     @property
     def prepare_messages(self) -> Callable[[Unit, Messages], Any]:
-        """The same for messages, which may have faults.
+        """The same for messages, which may have faults."""
+        ...
+
+    def check_faults(self, plan: Plan) -> None:
+        """Whether the sink can hold the faults of a plan.
 
         Raises:
-            UsageError: the sink takes records only.
+            UsageError: it cannot.
         """
         ...
 
@@ -33,11 +38,7 @@ class Sink(Protocol):
         ...
 
     def put_delayed(self, entity: str, message: Delayed) -> None:
-        """Take a message whose time has come.
-
-        Raises:
-            UsageError: the sink has no order of arrival.
-        """
+        """Take a message whose time has come."""
         ...
 
     def flush(self) -> None:

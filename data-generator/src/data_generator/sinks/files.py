@@ -13,6 +13,7 @@ import pyarrow.fs
 import pyarrow.parquet
 
 from data_generator.encode import ndjson_of
+from data_generator.faults.plan import Late, Plan
 from data_generator.messages import Delayed, Messages
 from data_platform_core.contracts import CONTRACTS
 from data_platform_core.derive.arrow import arrow_schema
@@ -40,16 +41,21 @@ class FileSink:
     @property
     def prepare_messages(self) -> Callable[[Unit, Messages], Any]:
         """The whole work, where lines of text can hold what no record can."""
+        return self._write_lines
+
+    def check_faults(self, plan: Plan) -> None:
+        """Lines of text hold what records cannot, but files have no order of arrival."""
         if self.format != "ndjson":
             raise UsageError(f"--faults cannot be put into {self.format} files: write --format ndjson, or to Kafka")
-        return self._write_lines
+        if any(isinstance(fault, Late) for fault in plan.faults):
+            raise UsageError("--faults: late records need an order of arrival, which files lack: send them to Kafka")
 
     def put(self, unit: Unit, prepared: Any) -> None:
         """The faults of a unit; nothing else is left to do."""
 
     def put_delayed(self, entity: str, message: Delayed) -> None:
-        """Files have no order of arrival."""
-        raise UsageError("--faults: late records need an order of arrival, which files do not have: send them to Kafka")
+        """Files have no order of arrival; `check_faults` has refused."""
+        raise AssertionError(message)
 
     def flush(self) -> None:
         """Every file is safe as soon as it is written."""
@@ -58,8 +64,6 @@ class FileSink:
         self._write_file(unit, lambda file: self._write_to(file, unit.entity, records))
 
     def _write_lines(self, unit: Unit, messages: Messages) -> Messages:
-        if messages.delayed:
-            self.put_delayed(unit.entity, messages.delayed[0])
         self._write_file(unit, lambda file: file.write(b"".join(value + b"\n" for value in messages.values)))
         return Messages([], [], [], messages.faults)
 

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from data_generator.faults.plan import Plan
 from data_generator.messages import Delayed, Messages, messages_of
 from data_platform_core.errors import ComponentFailed
 from data_platform_core.layers import TOPICS
@@ -47,6 +48,9 @@ class KafkaSink:
     def prepare_messages(self) -> Callable[[Unit, Messages], Messages]:
         """They are messages already."""
         return _as_they_are
+
+    def check_faults(self, plan: Plan) -> None:
+        """Kafka takes whatever there is."""
 
     def put(self, unit: Unit, prepared: Messages) -> None:
         """Hand the messages to the producer; waits where its queue is full."""

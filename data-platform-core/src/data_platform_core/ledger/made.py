@@ -24,13 +24,14 @@ from data_platform_core.errors import UsageError
 class Unit:
     """A unit of work of the generator: the records of one entity with event times within [start, end).
 
-    Times are microseconds since 1970; the world is named by its id.
+    Times are microseconds since 1970; the world is named by its id, and so is the plan of faults, where there is one.
     """
 
     entity: str
     start: int
     end: int
     world: str
+    faults: str = ""
 
     @property
     def id(self) -> str:
