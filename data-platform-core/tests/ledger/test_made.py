@@ -70,3 +70,16 @@ def test_units_of_a_group_are_begun_together_or_not_at_all(tmp_path):
     for cut in range(1, len(text)):
         (tmp_path / "made.jsonl").write_text(text[:-cut])
         assert ledger.begun_units() == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"state": "begun", "entity": "events", "kind": "live", "name": "x", "words": {}}',
+        '{"state": "begun", "units": [{"entity": "events", "kind": "live", "name": "x", "words": {}}]}',
+    ],
+)
+def test_a_ledger_of_an_earlier_version_is_refused(tmp_path, line):
+    (tmp_path / "made.jsonl").write_text(line + "\n")
+    with pytest.raises(UsageError, match="begin anew with `crm reset`"):
+        Ledger(tmp_path / "made.jsonl").worlds()

@@ -130,6 +130,11 @@ class Ledger:
             return
         for line in self.path.read_text().splitlines(keepends=True):
             if line.endswith("\n") and (group := json.loads(line))["state"] == state:
+                if "units" not in group or any("kind" in unit for unit in group["units"]):
+                    raise UsageError(
+                        f"{self.path} was written by an earlier version, whose world was another one: "
+                        "begin anew with `crm reset`, or with an empty folder"
+                    )
                 yield from group["units"]
 
     def _append(self, line: dict[str, Any]) -> None:
