@@ -11,14 +11,15 @@ from pydantic import ValidationError
 from data_generator.encode import digest_of
 from data_generator.faults.inject import Injector
 from data_generator.faults.plan import Plan, read_plan
-from data_generator.load.work import Delivery, Maker, Piece, Recipe, send, unfinished
+from data_generator.load.work import Delivery, Made, Maker, Piece, Recipe, send, unfinished
 from data_generator.manifest import manifest
-from data_generator.messages import messages_of
+from data_generator.messages import Delayed, Messages, messages_of
 from data_generator.sinks.files import file_sink
-from data_generator.world.config import DAY
+from data_generator.world.config import DAY, HOUR, SECOND
 from data_generator.world.load import EVERYDAY
 from data_generator.world.records import Shop
 from data_platform_core.contracts import CONTRACTS, ENTITIES
+from data_platform_core.derive.canonical import Digest
 from data_platform_core.errors import CrmError, UsageError
 from data_platform_core.ledger.made import Ledger, Unit
 from data_platform_core.settings import load_settings
@@ -155,6 +156,45 @@ def test_late_records_come_later_and_their_window_is_not_sent_before(world, star
     ]
     assert sorted(sink.values) == sorted(whole) and sink.values != whole
     assert len((tmp_path / "faults.jsonl").read_text().splitlines()) > 0.1 * len(whole)
+
+
+def test_late_records_of_a_window_sent_again_are_counted_once(world, start, tmp_path):
+    plan = Plan.model_validate({"faults": [{"kind": "late", "share": 0.5, "distribution": "uniform"}]})
+    ledger, sink = Ledger(tmp_path / "made.jsonl"), Line()
+    day, hour = Piece(("events",), start, start + DAY), Piece(("events",), start, start + HOUR)
+    with ledger.writing():
+        recipe = Recipe.of(world, EVERYDAY, sink, ledger, plan)
+        send(recipe, [day], sink, ledger)
+        before, sent = ledger.made("events"), ledger.sent_units()
+        maker, delivery = Maker(recipe), Delivery(sink, ledger)
+        delivery.deliver(maker(hour), is_new=False)
+        delivery.finish()
+    assert ledger.made("events") == before and ledger.sent_units() == sent
+
+
+def test_what_comes_late_is_known_as_sent_whatever_it_comes_with(world, start, tmp_path):
+    plan = Plan.model_validate({"faults": [{"kind": "late", "share": 0.5, "mean_seconds": 5.0, "max_seconds": 60.0}]})
+    ledger, sink = Ledger(tmp_path / "made.jsonl"), Line()
+    hours = [Piece(("events",), start + n * HOUR, start + (n + 1) * HOUR) for n in range(2)]
+    with ledger.writing():
+        recipe = Recipe.of(world, EVERYDAY, sink, ledger, plan)
+        maker, delivery = Maker(recipe), Delivery(sink, ledger)
+        delivery.begin(recipe.units(hours[0]))
+        delivery.deliver(maker(hours[0]))
+        delivery.deliver(maker(hours[1]), is_new=False)
+        delivery.finish()
+    assert [unit.start for unit in ledger.begun_units()] == [hours[0].start]
+    assert ledger.unfinished_units() == []
+
+
+def test_messages_that_are_due_at_once_come_in_their_order(tmp_path):
+    unit, sink = Unit("events", 0, SECOND, "w"), Line()
+    delivery = Delivery(sink, Ledger(tmp_path / "made.jsonl"))
+    late = [Delayed(due, b"k", str(n).encode()) for n, due in enumerate([1, 1, 5 * SECOND, 5 * SECOND, 5 * SECOND])]
+    for half in (late[:3], late[3:]):
+        delivery.deliver([Made(unit, Messages([], [], half), Digest())], is_new=False)
+    delivery.finish()
+    assert sink.values == [b"0", b"1", b"2", b"3", b"4"]
 
 
 def unit_of(piece):

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -198,8 +199,9 @@ class Delivery:
 
     def __init__(self, sink: Sink, ledger: Ledger) -> None:
         self._sink, self._ledger = sink, ledger
-        self._waiting: list[tuple[int, int, str, Delayed]] = []  # by their time
-        self._owed: dict[str, tuple[Unit, Digest, int]] = {}  # units of which messages are still to come
+        self._waiting: list[tuple[int, int, Unit, Delayed]] = []  # by their time, then as they came
+        self._came = count()
+        self._owed: dict[Unit, tuple[Digest, int]] = {}  # new units of which so many messages are still to come
         self._faults = ledger.path.with_name("faults.jsonl")
 
     def begin(self, units: list[Unit]) -> None:
@@ -217,33 +219,34 @@ class Delivery:
                 with self._faults.open("a") as file:
                     file.writelines(line + "\n" for line in faults)
             for message in delayed:
-                heapq.heappush(self._waiting, (message.due, len(self._waiting), each.unit.id, message))
-            if delayed:
-                self._owed[each.unit.id] = (each.unit, each.digest, len(delayed))
-            else:
+                heapq.heappush(self._waiting, (message.due, next(self._came), each.unit, message))
+            if is_new and delayed:
+                self._owed[each.unit] = (each.digest, len(delayed))
+            elif is_new:
                 sent.append((each.unit, each.digest))
-        sent += self._release(max((each.unit.end for each in made), default=0))
-        self._sink.flush()
-        if is_new and sent:
-            self._ledger.sent(sent)
+        self._settle(sent + self._release(max((each.unit.end for each in made), default=0)))
 
     def finish(self) -> None:
         """Deliver what is still held back: a run does not end before it."""
-        sent = self._release(FOR_EVER)
+        self._settle(self._release(FOR_EVER))
+
+    def _settle(self, sent: list[tuple[Unit, Digest]]) -> None:
         self._sink.flush()
         if sent:
             self._ledger.sent(sent)
 
     def _release(self, until: int) -> list[tuple[Unit, Digest]]:
+        """Put what is due before a time; returns the new units of which nothing is held back any more."""
         complete = []
         while self._waiting and self._waiting[0][0] < until:
-            _, _, owner, message = heapq.heappop(self._waiting)
-            unit, digest, left = self._owed[owner]
+            _, _, unit, message = heapq.heappop(self._waiting)
             self._sink.put_delayed(unit.entity, message)
-            self._owed[owner] = (unit, digest, left - 1)
-            if left == 1:
-                complete.append((unit, digest))
-                del self._owed[owner]
+            if unit in self._owed:  # not so what was sent before
+                digest, left = self._owed.pop(unit)
+                if left == 1:
+                    complete.append((unit, digest))
+                else:
+                    self._owed[unit] = (digest, left - 1)
         return complete
 
 
