@@ -243,9 +243,9 @@ def _generate(world: World, folder: Path, kind: str, first: str, last: str, *mor
 
 def _kafka(settings: Settings, world: World) -> list[Measure]:
     """The way to a real broker, acknowledged by all, beside Kafka's own producer with the same records."""
-    tools = settings.home / "jars" / "kafka-tools"
+    tools = settings.home / "cache" / "benchmarks" / "kafka-tools"
     if not tools.exists():
-        retrieve_jars(settings, ROOT / "benchmarks" / "kafka-tools.ivy.xml", settings.home / "jars", "kafka-tools")
+        retrieve_jars(settings, ROOT / "benchmarks" / "kafka-tools.ivy.xml", tools.parent, "kafka-tools")
     with _folder(settings) as folder:
         env = {name: value for name, value in os.environ.items() if not name.startswith("CRM_")}
         env |= {

@@ -372,8 +372,7 @@ def made(settings, entity):
         records = shop.records(entity, unit.start, unit.end)
         if not unit.faults:
             return records
-        injector = Injector.kept(settings.ledger_file.parent, unit.faults)
-        return injector.alter(unit, records).filter(~injector.is_refused(unit, records))
+        return Injector.kept(settings.ledger_file.parent, unit.faults).expected(unit, records)
 
     return pl.concat(kept(unit) for unit in units)
 

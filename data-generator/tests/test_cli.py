@@ -46,9 +46,19 @@ def test_history_goes_to_files_whole_and_once(tmp_path):
     assert list((tmp_path / "out").rglob("*.half")) == []
 
 
+def test_cohorts_and_retention_are_told(tmp_path):
+    told = json.loads(crm(tmp_path, "cohorts", "--on", "2026-06-30", "--json").stdout)
+    assert set(told["cohorts"]) == {"new", "active", "returning", "churned"}
+    assert 500 < sum(told["cohorts"].values()) < 1000
+    assert [each["age"] for each in told["retention"]] == [1, 7, 30]
+    shown = crm(tmp_path, "cohorts", "--on", "2026-06-30").stdout
+    assert f"{told['cohorts']['churned']:,}" in shown and "99% interval of the contract, 28.00%" in shown
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
+        (("cohorts", "--on", "2025-10-31"), 2, "outside the world's calendar, which goes from 2025-11-01"),
         (("backfill", "--from", "2026-02-02", "--to", "2026-02-01"), 2, "--to must not be before --from"),
         (("backfill", "--from", "today", "--to", "2026-02-01"), 2, "'today' does not match the formats '%Y-%m-%d'"),
         (("live", "--tps", "0"), 2, "--tps 0 is not above 0 and up to 100000"),

@@ -7,14 +7,13 @@ import re
 import signal
 import threading
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-import holidays
+import numpy as np
 import typer
-from faker.config import AVAILABLE_LOCALES
 
 from data_generator.faults.plan import read_plan
 from data_generator.load.live import AfterStall, change_rate, close_run, run_live
@@ -26,6 +25,7 @@ from data_generator.progress import Progress
 from data_generator.sinks import Sink
 from data_generator.sinks.files import Format, file_sink
 from data_generator.sinks.kafka import KafkaSink
+from data_generator.world.cohorts import COHORTS, cohorts, retention
 from data_generator.world.config import SECOND, Funnel, Retention, World
 from data_generator.world.load import Change
 from data_platform_core.cli.main import run
@@ -56,6 +56,9 @@ def world_of(settings: Settings) -> World:
     Raises:
         UsageError: no holidays are known of its country, or no words of its language; or its retention rises.
     """
+    import holidays  # with Faker 0.15 s, which not every command of `crm` is to wait for
+    from faker.config import AVAILABLE_LOCALES
+
     if settings.shop_country not in holidays.list_supported_countries():
         raise UsageError(
             f"CRM_SHOP_COUNTRY is {settings.shop_country}, and no holidays are known of it; write one as KR"
@@ -177,12 +180,12 @@ def spike(
     low, high = _rate("--from-tps", from_tps), _rate("--to-tps", to_tps)
     before, rise, peak = (_seconds(f"--{n}", t) for n, t in (("lead", lead), ("ramp", ramp), ("hold", hold)))
     rise = 0 if shape == "step" else rise
-    plan = [Change(0, low), Change(before, high, ramp=rise, from_tps=low)]
+    rates = [Change(0, low), Change(before, high, ramp=rise, from_tps=low)]
     length = before + rise + peak
     if shape == "flash-sale":
-        plan.append(Change(length, low, ramp=peak, from_tps=high))
+        rates.append(Change(length, low, ramp=peak, from_tps=high))
         length += peak
-    _run(plan, length, "catch-up", out, format_, faults, as_json)
+    _run(rates, length, "catch-up", out, format_, faults, as_json)
 
 
 @generate_app.command()
@@ -213,12 +216,9 @@ def replay(
     with ledger.writing(), Progress((stop - start) / SECOND, as_json) as progress:
         sent_again = send(Recipe.of(world, load.read(), sink, ledger, plan), unfinished(world, ledger), sink, ledger)
         close_run(ledger, load)
-        shown = start
 
         def on_tick(at: int, records: int) -> None:
-            nonlocal shown
-            progress.advance((at - shown) / SECOND, records)
-            shown = at
+            progress.reach((at - start) / SECOND, records)
 
         records = run_replay(world, load.read(), start, stop, speed, sink, ledger, clock, plan, on_tick)
     _report(as_json, records=records, sent_again=sent_again, seconds=time.monotonic() - began)
@@ -249,6 +249,34 @@ def print_manifest(
         typer.echo(json.dumps(minute.row()))
 
 
+@generate_app.command(name="cohorts")
+def print_cohorts(
+    day: Annotated[datetime, typer.Option("--on", formats=["%Y-%m-%d"], help="At the end of this day of the shop.")],
+    as_json: AsJson = False,
+) -> None:
+    """How many customers are new, active, returning and churned, and the retention beside its contract."""
+    world = world_of(load_settings())
+    number = (day.date() - world.opened_on).days
+    if not 0 <= number < len(world.day_starts):
+        raise UsageError(
+            f"--on {day.date()} is outside the world's calendar, which goes from {world.opened_on} to {world.closes_on}"
+        )
+    counts = dict(zip(COHORTS, np.bincount(cohorts(world, number), minlength=len(COHORTS)).tolist(), strict=True))
+    realised = retention(world, number)
+    if as_json:
+        typer.echo(json.dumps({"cohorts": counts, "retention": [asdict(each) for each in realised]}))
+        return
+    for name, count in counts.items():
+        typer.echo(f"{name:<10}{count:>10,}  {count / max(sum(counts.values()), 1):6.1%}")
+    for each in realised:
+        share = each.came / max(each.customers, 1)
+        says = "within" if each.holds else "outside"
+        typer.echo(
+            f"D{each.age:<9}{share:>10.2%}  of {each.customers:,} sign-ups: "
+            f"{says} the 99% interval of the contract, {each.contract:.2%} ± {each.margin:.2%}"
+        )
+
+
 def _run(
     rates: list[Change],
     seconds: int | None,
@@ -265,14 +293,7 @@ def _run(
     clock = _WallClock()
     with ledger.writing(), Progress(seconds, as_json) as progress:
         again = send(Recipe.of(world, load.read(), sink, ledger, plan), unfinished(world, ledger), sink, ledger)
-        shown = 0
-
-        def on_second(second: int, records: int) -> None:
-            nonlocal shown
-            progress.advance(second - shown, records)
-            shown = second
-
-        run = run_live(world, rates, seconds, sink, ledger, load, clock, after_stall, plan, on_second)
+        run = run_live(world, rates, seconds, sink, ledger, load, clock, after_stall, plan, progress.reach)
     _report(as_json, records=run.records, sent_again=again, seconds=run.seconds, started_at=run.started_at)
 
 

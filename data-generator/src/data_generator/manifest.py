@@ -49,8 +49,7 @@ def manifest(world: World, profile: Profile, ledger: Ledger, start: int, end: in
                 continue
             records = shop.records(entity, unit.start, unit.end)
             if unit.faults:
-                injector = Injector.kept(ledger.path.parent, unit.faults)
-                records = injector.alter(unit, records).filter(~injector.is_refused(unit, records))
+                records = Injector.kept(ledger.path.parent, unit.faults).expected(unit, records)
             hashes = hashes_of_frame(CONTRACTS[entity], records)
             if digest_of_hashes(hashes) != sent[unit.id]:
                 had = sent[unit.id].count

@@ -35,8 +35,12 @@ class Progress:
         self._bar.stop()
 
     def advance(self, seconds: float, records: int) -> None:
-        """So many seconds of the world are done, with so many records."""
-        self._done += seconds
+        """So many more seconds of the world are done, with so many records."""
+        self.reach(self._done + seconds, records)
+
+    def reach(self, seconds: float, records: int) -> None:
+        """So many seconds of the world are done in all, with so many records more."""
+        self._done = seconds
         self._records += records
         now = time.monotonic()
         rate = self._records / max(now - self._began, 1e-9)

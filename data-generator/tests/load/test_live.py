@@ -68,7 +68,7 @@ def test_live_sends_every_second_and_what_came_before_it(world, ledger, load):
     visits = [unit for unit, _ in sink.units if unit.entity == "events"]
     assert [unit.start // SECOND for unit in visits] == [NOON + 1 + n for n in range(30)]
     assert run.records == pytest.approx(30 * 50, rel=0.15)
-    assert ledger.missing("profiles")(world.opened_at, (NOON + 31) * SECOND) == []
+    assert ledger.missing()("profiles", world.opened_at, (NOON + 31) * SECOND) == []
     check_made_again(world, ledger, load)
 
 
@@ -146,7 +146,7 @@ def test_masters_of_a_day_that_ends_within_a_run_are_sent(world, ledger, load):
     clock = FakeClock()
     clock.time = world.midnight(world.day_of((NOON + DAY // SECOND) * SECOND)) / SECOND - 5
     live(world, ledger, load, clock=clock, seconds=10)
-    assert ledger.missing("profiles")(world.opened_at, int(clock.time) * SECOND) == []
+    assert ledger.missing()("profiles", world.opened_at, int(clock.time) * SECOND) == []
 
 
 def test_a_clock_that_went_back_is_refused(world, ledger, load):

@@ -3,13 +3,15 @@
 from dataclasses import replace
 from datetime import date
 
+import numpy as np
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_generator.encode import digest_of, lines_of
 from data_generator.world.config import DAY, HOUR, MINUTE, SECOND
+from data_generator.world.customers import customer_ids
 from data_generator.world.load import EVERYDAY, Change, Profile
 from data_generator.world.records import Shop
 from data_platform_core.contracts import CONTRACTS, ENTITIES
@@ -89,25 +91,45 @@ def test_a_profile_that_grows_changes_nothing_of_what_was(world, start, spiked):
     assert sum_of(made) == digest_of("events", whole)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    hour=st.integers(0, 24 * 300), seconds=st.integers(1, 5000), entity=st.sampled_from(ENTITIES), cut=st.floats(0, 1)
+loads = st.lists(
+    st.builds(
+        Change,
+        at=st.integers(-1000, 3000),
+        tps=st.none() | st.floats(0, 100),
+        ramp=st.integers(0, 300),
+        from_tps=st.floats(0, 100),
+        empties=st.booleans(),
+    ),
+    max_size=4,
 )
-def test_any_window_is_the_sum_of_any_two_halves(world, hour, seconds, entity, cut):
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    hour=st.integers(1, 24 * 300),
+    seconds=st.integers(1, 3000),
+    entity=st.sampled_from(ENTITIES),
+    cut=st.floats(0, 1),
+    load=loads,
+)
+def test_any_window_of_any_load_is_the_sum_of_any_two_halves(world, hour, seconds, entity, cut, load):
     start = world.opened_at + hour * HOUR
+    changes = (replace(change, at=start // SECOND + change.at) for change in load)
+    profile = Profile().grown(*sorted(changes, key=lambda change: change.at))
     middle, end = start + int(seconds * cut) * SECOND, start + seconds * SECOND
-    shop = Shop(world)
+    shop = Shop(world, profile)
     parts = [shop.records(entity, low, high) for low, high in ((start, middle), (middle, end))]
-    assert pl.concat(parts).equals(Shop(world).records(entity, start, end))
+    assert pl.concat(parts).equals(Shop(world, profile).records(entity, start, end))
 
 
-def test_a_customer_made_alone_has_the_records_of_the_whole(world, start):
-    shop = Shop(world)
-    whole = shop.records("events", start, start + 2 * DAY)
-    is_somebody = pl.col("customer_id") == whole["customer_id"].drop_nulls().mode()[0]
-    days = [Shop(world).records("events", at, at + DAY) for at in (start, start + DAY)]
-    alone = pl.concat(day.filter(is_somebody) for day in days)
-    assert alone.equals(whole.filter(is_somebody)) and len(alone) > 0
+@pytest.mark.parametrize("entity", ["events", "orders", "profiles"])
+def test_a_customer_made_alone_has_the_records_of_the_whole(world, start, spiked, entity):
+    until = start + 5 * DAY
+    whole = Shop(world, spiked).records(entity, start, until)
+    number = {id_: n for n, id_ in enumerate(customer_ids(world, np.arange(3000)).to_pylist())}
+    for id_ in whole["customer_id"].drop_nulls().unique(maintain_order=True)[:5]:
+        alone = Shop(world, spiked, customer=number[id_]).records(entity, start, until)
+        assert alone.equals(whole.filter(pl.col("customer_id") == id_)) and len(alone) > 0
 
 
 def test_another_seed_shares_no_id(world, start):

@@ -6,29 +6,26 @@ from datetime import date
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from data_generator.world.config import DAY, SECOND, World
+from data_generator.encode import lines_of
+from data_generator.world.cohorts import COHORTS, cohorts, retention
+from data_generator.world.config import DAY, SECOND, Funnel, Retention, World
 from data_generator.world.customers import _settled, customer_ids
 from data_generator.world.load import EVERYDAY, Change, Profile
 from data_generator.world.records import Shop
 from data_generator.world.rhythm import campaigns, everyday_rate
 from data_generator.world.visits import response
+from data_platform_core.contracts import CONTRACTS
 
 DAYS = 100
 NINETY_NINE = 2.576  # the normal quantile of a two-sided 99% interval
 
 
 @pytest.fixture(scope="module")
-def busy():
-    return World(
-        seed=11,
-        opened_on=date(2025, 11, 1),
-        customers=260_000,
-        products=400,
-        events_per_day=120_000,
-        time_zone="Asia/Seoul",
-        currency="KRW",
-    )
+def busy(world):
+    return replace(world, seed=11, opened_on=date(2025, 11, 1), customers=260_000, products=400, events_per_day=120_000)
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +74,39 @@ def test_the_retention_contract_holds(busy, lived, age, point):
     back = due.join(lived["visits"], on=["customer_id", "day"], how="semi")
     assert len(due) >= 30_000
     within(len(back), len(due), getattr(busy.retention, point))
+
+
+def test_what_is_told_of_retention_is_what_events_show(busy, lived):
+    told = {each.age: each for each in retention(busy, DAYS - 1)}
+    first = lived["profiles"].sort("sequence").group_by("customer_id").first()
+    new = first.filter(pl.col("signed_up_at") == pl.col("occurred_at"))
+    born = busy.day_number(new["signed_up_at"].to_physical().to_numpy())
+    for age in (1, 7, 30):
+        due = new.select("customer_id", day=pl.Series(born + age).cast(pl.Int32)).filter(pl.col("day") < DAYS)
+        back = due.join(lived["visits"], on=["customer_id", "day"], how="semi")
+        assert told[age].customers == len(due) and told[age].holds
+        assert told[age].came == pytest.approx(len(back), rel=0.01)  # some stay in the shop past midnight
+
+
+def test_cohorts_are_what_visits_show(busy, lived):
+    day = DAYS - 1
+    found = cohorts(busy, day)
+    of = pl.DataFrame({"customer_id": customer_ids(busy, np.arange(len(found))).to_pylist(), "cohort": found})
+    days = (
+        lived["visits"]
+        .group_by("customer_id")
+        .agg(came=(pl.col("day") > day - 30).any(), had_come=pl.col("day").is_between(day - 59, day - 30).any())
+    )
+    seen = of.join(days, on="customer_id", how="left").with_columns(pl.col("came", "had_come").fill_null(False))
+    counts = seen.group_by("cohort").agg(pl.len(), pl.col("came").mean(), pl.col("had_come").mean()).sort("cohort")
+    new, active, returning, churned = counts.rows()
+    assert len(counts) == len(COHORTS) and min(counts["len"]) > 100
+    assert active[2] == 1.0 and returning[2] == 1.0 and churned[2] < 0.001  # some stay in the shop past midnight
+    assert returning[3] < 0.01 and active[3] > 0.5  # the others signed up in the period before
+    signed_up = lived["profiles"].group_by("customer_id").agg(pl.col("signed_up_at").max())
+    until = pl.lit(int(busy.day_ends[day] - 30 * DAY)).cast(pl.Datetime("us", "UTC"))
+    young = of.join(signed_up, on="customer_id").filter(pl.col("signed_up_at") >= until)
+    assert set(young["cohort"]) == {0} and len(young) == new[1]
 
 
 def test_the_conversion_contract_holds(busy, lived):
@@ -258,6 +288,50 @@ def test_a_world_of_another_zone_language_and_currency_holds():
     events = shop.records("events", summer_time, world.midnight(date(2026, 3, 30)))
     assert 800 < len(events) < 4000
     assert set(shop.records("products", world.opened_at, world.opened_at + DAY)["currency"]) == {"EUR"}
+
+
+shares = st.floats(0.01, 1)
+worlds = st.builds(
+    World,
+    seed=st.integers(0, 2**63 - 1),
+    opened_on=st.dates(date(2000, 1, 1), date(2040, 1, 1)),
+    customers=st.integers(1, 2000),
+    products=st.integers(1, 60),
+    events_per_day=st.integers(1, 3000),
+    time_zone=st.sampled_from(["Asia/Seoul", "America/New_York", "Australia/Lord_Howe", "UTC"]),
+    currency=st.just("KRW"),
+    locale=st.sampled_from(["ko_KR", "en_GB"]),
+    growth_per_year=st.floats(-0.9, 3),
+    known_share=shares,
+    retention=st.lists(shares, min_size=3, max_size=3, unique=True).map(
+        lambda found: Retention(*sorted(found, reverse=True))
+    ),
+    funnel=st.builds(Funnel, view=shares, cart=shares, checkout=shares, purchase=shares),
+)
+
+
+@settings(max_examples=10, deadline=None)
+@given(world=worlds, day=st.integers(0, 500))
+def test_in_any_world_records_keep_their_contracts_and_refer_to_what_there_is(world, day):
+    shop, start, end = Shop(world), int(world.day_starts[day]), int(world.day_ends[day])
+    profiles, products = (shop.records(entity, world.opened_at, end) for entity in ("profiles", "products"))
+    events, orders = (shop.records(entity, start, end) for entity in ("events", "orders"))
+    for entity, records in {"events": events, "orders": orders, "products": products, "profiles": profiles}.items():
+        for line in lines_of(entity, records.sample(min(len(records), 50), seed=1)):
+            CONTRACTS[entity].model_validate_json(line)
+    lines = orders.explode("lines").unnest("lines")
+    assert set(events["customer_id"].drop_nulls()) | set(orders["customer_id"]) <= set(profiles["customer_id"])
+    assert set(events["product_id"].drop_nulls()) | set(lines["product_id"]) <= set(products["product_id"])
+    paid = orders.filter(pl.col("status") == "paid")
+    bought = events.filter(pl.col("event_type") == "purchase")
+    assert bought.select("order_id", "customer_id", "occurred_at").equals(
+        paid.select("order_id", "customer_id", "occurred_at")
+    )
+    gross = lines.group_by("order_event_id").agg((pl.col("quantity") * pl.col("unit_price_minor")).sum().alias("gross"))
+    sums = orders.join(gross, on="order_event_id").filter(
+        pl.col("gross") - pl.col("discount_minor") == pl.col("total_minor")
+    )
+    assert len(sums) == len(orders)
 
 
 def test_a_load_is_not_changed_by_the_size_of_the_world(world):

@@ -41,8 +41,14 @@ class Injector:
         """The injector of the plan that a ledger's windows carry."""
         return cls(kept_plan(folder, id_))
 
-    def alter(self, unit: Unit, records: pl.DataFrame) -> pl.DataFrame:
-        """The records with the faults that are values: still by the contract, and what silver should hold."""
+    def expected(self, unit: Unit, records: pl.DataFrame) -> pl.DataFrame:
+        """What silver should hold of a unit: values as they were altered, without what no reader can take."""
+        chosen = self._chosen(unit.entity, records)
+        refused = [n for n, fault in enumerate(self.plan.faults) if isinstance(fault, Malformed | Drifted)]
+        return self._altered(unit, records).filter(~np.isin(chosen, refused))
+
+    def _altered(self, unit: Unit, records: pl.DataFrame) -> pl.DataFrame:
+        """The records with the faults that are values: still by the contract."""
         chosen = self._chosen(unit.entity, records)
         for number, fault in enumerate(self.plan.faults):
             rows = chosen == number
@@ -61,24 +67,18 @@ class Injector:
                 )
         return records
 
-    def is_refused(self, unit: Unit, records: pl.DataFrame) -> np.ndarray:
-        """Which of the records no reader can take: they belong into quarantine, and silver never has them."""
-        chosen = self._chosen(unit.entity, records)
-        numbers = [n for n, fault in enumerate(self.plan.faults) if isinstance(fault, Malformed | Drifted)]
-        return np.isin(chosen, numbers)
-
-    def messages(self, unit: Unit, original: pl.DataFrame, records: pl.DataFrame) -> Messages:
-        """The messages of a unit: `records` are the altered ones, `original` places the faults."""
+    def messages(self, unit: Unit, records: pl.DataFrame) -> Messages:
+        """The messages of a unit's records, faults among them."""
         entity = unit.entity
-        chosen = self._chosen(entity, original)
-        clean = messages_of(unit, records)
+        chosen = self._chosen(entity, records)
+        clean = messages_of(unit, self._altered(unit, records))
         values, copies = list(clean.values), np.ones(len(records), dtype=np.int64)
         place = np.arange(len(records), dtype=np.float64)
         delayed: list[Delayed] = []
         told: list[str] = []
-        counters = _counters(entity, original)
-        ids = original.select(CONTRACTS[entity].key).rows()
-        at = original["occurred_at"].to_physical()
+        counters = _counters(entity, records)
+        ids = records.select(CONTRACTS[entity].key).rows()
+        at = records["occurred_at"].to_physical()
         for row in np.flatnonzero(chosen >= 0).tolist():
             fault = self.plan.faults[chosen[row]]
             expected, more = "silver", dict[str, Any]()

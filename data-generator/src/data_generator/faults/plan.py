@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -108,6 +109,7 @@ def keep_plan(folder: Path, plan: Plan) -> None:
     (folder / f"faults-{plan.id}.json").write_text(plan.model_dump_json())
 
 
+@lru_cache(maxsize=16)  # asked for every unit
 def kept_plan(folder: Path, id_: str) -> Plan:
     """The plan that a ledger's windows carry.
 

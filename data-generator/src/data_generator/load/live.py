@@ -113,6 +113,8 @@ def run_live(
             records += made
             on_second(until - first, made)
             second = until
+            if second % 3600 == 0:
+                ledger.compact()
     finally:
         load.append(Change(second, None, empties=True))
     delivery.finish()

@@ -47,14 +47,14 @@ def run_replay(
     recipe = Recipe.of(world, profile, sink, ledger, plan)
     maker, delivery = Maker(recipe), Delivery(sink, ledger)
     began, total, at = clock.now(), 0, start
-    missing = {entity: ledger.missing(entity) for entity in MASTERS_FIRST}
+    missing = ledger.missing()
     while at < end:
         until = min(at + step, end)
         if not clock.wait_until(began + (until - start) / SECOND / speed):
             break
         records = 0
         for entity in MASTERS_FIRST:
-            new = missing[entity](at, until)
+            new = missing(entity, at, until)
             edges = sorted({at, until, *(edge for part in new for edge in part)})
             for low, high in pairwise(edges):
                 piece = Piece((entity,), low, high)

@@ -91,11 +91,11 @@ def pieces(
 ) -> list[Piece]:
     """What of the windows was never begun; entities that lack the same part are made together."""
     found = []
-    missing = {entity: ledger.missing(entity) for entity in entities}
+    missing = ledger.missing()
     for start, end in windows:
         parts: dict[tuple[int, int], list[str]] = {}
         for entity in entities:
-            for part in missing[entity](start, end):
+            for part in missing(entity, start, end):
                 parts.setdefault(part, []).append(entity)
         found += [Piece(tuple(lacking), low, high) for (low, high), lacking in sorted(parts.items())]
     return found
@@ -163,7 +163,6 @@ class Maker:
     def __init__(self, recipe: Recipe) -> None:
         self.shop = Shop(recipe.world, recipe.profile)
         self._recipe = recipe
-        self._injectors: dict[str, Injector] = {}
 
     def __call__(self, piece: Piece) -> list[Made]:
         """The units of a piece; their digests are of what silver should hold of them."""
@@ -171,10 +170,9 @@ class Maker:
         for unit in self._recipe.units(piece):
             records = self.shop.records(unit.entity, unit.start, unit.end)
             if unit.faults:
-                injector = self._injectors.setdefault(unit.faults, Injector.kept(self._recipe.plans, unit.faults))
-                altered = injector.alter(unit, records)
-                prepared = self._recipe.prepare_messages(unit, injector.messages(unit, records, altered))
-                records = altered.filter(~injector.is_refused(unit, records))
+                injector = Injector.kept(self._recipe.plans, unit.faults)
+                prepared = self._recipe.prepare_messages(unit, injector.messages(unit, records))
+                records = injector.expected(unit, records)
             else:
                 prepared = self._recipe.prepare(unit, records)
             made.append(Made(unit, prepared, digest_of(unit.entity, records)))

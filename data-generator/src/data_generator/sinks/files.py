@@ -51,7 +51,7 @@ class FileSink:
             raise UsageError("--faults: late records need an order of arrival, which files lack: send them to Kafka")
 
     def put(self, unit: Unit, prepared: Any) -> None:
-        """The faults of a unit; nothing else is left to do."""
+        """Nothing is left to do: the file was written where its records were made."""
 
     def put_delayed(self, entity: str, message: Delayed) -> None:
         """Files have no order of arrival; `check_faults` has refused."""

@@ -22,6 +22,11 @@ GENERATOR_VERSION = 2
 """Raised whenever the same settings make other records."""
 
 
+def month_of(day: date) -> int:
+    """The month of a day, counted from year 0."""
+    return day.year * 12 + day.month - 1
+
+
 @dataclass(frozen=True)
 class Retention:
     """The retention contract: the share of customers who visit the shop n days after they signed up."""
@@ -105,6 +110,11 @@ class World:
         return np.array([self.midnight(day) for day in self.days(self.opened_on, self.closes_on)])
 
     @cached_property
+    def day_ends(self) -> I64:
+        """Ends of the shop's days; a day that the clocks are changed on has 23 or 25 hours."""
+        return np.append(self.day_starts[1:], self.closes_at)
+
+    @cached_property
     def week_starts(self) -> I64:
         """Starts of the shop's weeks, counted from its opening."""
         return self.day_starts[::7]
@@ -122,7 +132,7 @@ class World:
     @cached_property
     def months(self) -> I64:
         """The month of each day of the calendar, counted from year 0."""
-        return np.array([day.year * 12 + day.month - 1 for day in self.days(self.opened_on, self.closes_on)])
+        return np.array([month_of(day) for day in self.days(self.opened_on, self.closes_on)])
 
     def day_number(self, at: I64) -> I64:
         """Days since the opening, at each time; -1 before it."""

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 import pyarrow as pa
 
-from data_generator.world.config import DAY, HOUR, SECOND, World
+from data_generator.world.config import DAY, HOUR, SECOND, World, month_of
 from data_generator.world.draws import F64, I64, U64
 from data_generator.world.rhythm import day_position, hour_quantile, traffic_until
 
@@ -182,19 +182,25 @@ def profiles_within(world: World, start: int, end: int) -> pa.Table:
     new = np.zeros(len(number), dtype=np.int64)
     parts = [_table(world, number, signed_up, signed_up, new, new)]
     if start <= world.opened_at < end:
-        month = world.opened_on.year * 12 + world.opened_on.month - 1
-        known = signed_up_at(world, world.opened_at)
-        count = int(np.searchsorted(known, world.opened_at))
-        grade, segment = _at_opening(world, month, count)
-        opened = np.full(count, world.opened_at)
-        parts.append(_table(world, np.arange(count, dtype=np.uint64), known[:count], opened, grade, segment))
+        number, signed_up = _taken_over(world)
+        opened = np.full(len(number), world.opened_at)
+        parts.append(_table(world, number, signed_up, opened, *_at_opening(world)))
     for month in _months_settled(world, start, end):
         parts.append(_changes(world, month, start, end))
     return pa.concat_tables(parts)
 
 
-def _at_opening(world: World, month: int, count: int) -> tuple[I64, I64]:
-    grade, segment = _settled(world, month)
+def _taken_over(world: World) -> tuple[U64, I64]:
+    """Numbers and sign-ups of the customers known at the opening."""
+    signed_up = signed_up_at(world, world.opened_at)
+    count = int(np.searchsorted(signed_up, world.opened_at))
+    return np.arange(count, dtype=np.uint64), signed_up[:count]
+
+
+def _at_opening(world: World) -> tuple[I64, I64]:
+    """Grade and segment, at the opening, of the customers taken over."""
+    count = len(_taken_over(world)[0])
+    grade, segment = _settled(world, month_of(world.opened_on))
     missing = np.zeros(max(count - len(grade), 0), np.int64)  # who came to the shop before in its last days
     return np.concatenate([grade, missing])[:count], np.concatenate([segment, missing])[:count]
 
@@ -202,8 +208,7 @@ def _at_opening(world: World, month: int, count: int) -> tuple[I64, I64]:
 def _months_settled(world: World, start: int, end: int) -> list[int]:
     """Months after the opening whose first hour, in which they are settled, touches [start, end)."""
     first, last = world.day_of(max(start - HOUR, world.opened_at)), world.day_of(end)
-    months = range(first.year * 12 + first.month - 1, last.year * 12 + last.month)
-    settled = ((month, world.midnight(_first_of(month))) for month in months)
+    settled = ((month, world.midnight(_first_of(month))) for month in range(month_of(first), month_of(last) + 1))
     return [month for month, at in settled if at > world.opened_at and at < end and at + HOUR > start]
 
 
@@ -213,8 +218,7 @@ def _changes(world: World, month: int, start: int, end: int) -> pa.Table:
     old_grade, old_segment = np.zeros(len(grade), np.int64), np.zeros(len(grade), np.int64)
     before = max(month - 1, 0)
     if world.midnight(_first_of(before)) <= world.opened_at:
-        count = int(np.searchsorted(signed_up_at(world, world.opened_at), world.opened_at))
-        known_grade, known_segment = _at_opening(world, world.opened_on.year * 12 + world.opened_on.month - 1, count)
+        known_grade, known_segment = _at_opening(world)
     else:
         known_grade, known_segment = _settled(world, before)
     old_grade[: len(known_grade)], old_segment[: len(known_segment)] = known_grade, known_segment

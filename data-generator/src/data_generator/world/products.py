@@ -12,7 +12,6 @@ from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
-from faker import Faker
 
 from data_generator.world.config import DAY, SECOND, World
 from data_generator.world.draws import F64, I64, U64, hash_of
@@ -94,6 +93,8 @@ def ids_pool(world: World) -> pa.Array:
 @lru_cache(maxsize=4)
 def _names(world: World) -> pa.Array:
     """Names of all products: a line of goods that no company has, the noun, a model number."""
+    from faker import Faker  # 0.1 s, which not every command of `crm` is to wait for
+
     fake = Faker(world.locale)
     fake.seed_instance(world.seed)
     lines = sorted({fake.color_name() for _ in range(400)})
@@ -162,6 +163,11 @@ def _by_category(world: World) -> I64:
 
 
 @lru_cache(maxsize=4)
+def _places(world: World) -> I64:
+    return np.argsort(_by_category(world))
+
+
+@lru_cache(maxsize=4)
 def _category_edges(world: World) -> I64:
     sizes = np.bincount(category_of(world, np.arange(world.products)), minlength=len(categories(world)))
     return np.concatenate([[0], np.cumsum(sizes)])
@@ -191,12 +197,11 @@ def price_minor(world: World, product: I64, week: I64) -> I64:
 def stock_levels(world: World, product: I64, week: I64, units_a_week: float) -> I64:
     """Pieces of products in stock at the start of weeks: mostly plenty, sometimes fewer than will be asked for."""
     share = np.empty(len(product))
-    place = np.argsort(_by_category(world))
     for number in np.unique(week):
         cumulative = popularity(world, int(number))
         chosen = week == number
-        weight = np.diff(cumulative)[place[product[chosen]]]
-        share[chosen] = weight / max(cumulative[-1], 1e-12)
+        place = _places(world)[product[chosen]]
+        share[chosen] = (cumulative[place + 1] - cumulative[place]) / max(cumulative[-1], 1e-12)
     counter = hash_of(world.draws, "stock", product.astype(np.uint64), week.astype(np.uint64))
     luck = world.draws.uniform("stock of the week", counter)
     factor = np.where(luck < _SCARCE_SHARE, 0.4 + 6.0 * luck, 1.8 + 2.0 * luck)

@@ -51,11 +51,12 @@ _SOURCES = (
 class Shop:
     """The records of a world under a load profile: of any window, whatever was asked before, the same.
 
-    Windows that follow each other are made fastest.
+    Windows that follow each other are made fastest. With the number of a customer, it has the records of that
+    customer alone, beside all products.
     """
 
-    def __init__(self, world: World, profile: Profile = EVERYDAY) -> None:
-        self.world, self.profile = world, profile
+    def __init__(self, world: World, profile: Profile = EVERYDAY, customer: int | None = None) -> None:
+        self.world, self.profile, self._customer = world, profile, customer
         self._till = Till(world)
         self._floor: Floor | None = None
         self._floor_at = 0
@@ -73,11 +74,14 @@ class Shop:
             raise UsageError(
                 f"the world's calendar goes from {world.opened_on} to {world.closes_on}: the window is not within it"
             )
-        return getattr(self, f"_{entity}")(start, end).select(_columns(entity))
+        records: pl.DataFrame = getattr(self, f"_{entity}")(start, end).select(_columns(entity))
+        if self._customer is not None and "customer_id" in records.columns:
+            return records.filter(pl.col("customer_id") == customer_ids(world, np.array([self._customer]))[0].as_py())
+        return records
 
     def _events(self, start: int, end: int) -> pl.DataFrame:
         if self._floor is None or self._floor_at != start:
-            self._floor = Floor(self.world, start)
+            self._floor = Floor(self.world, start, customer=self._customer)
         sessions, steps = self._floor.advance(self.profile, end)
         self._floor_at = end
         paid = self._till.sales(self.profile, start, end).paid.counter

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import lru_cache
 
-import holidays
 import numpy as np
 
-from data_generator.world.config import DAY, HOUR, SECOND, World
+from data_generator.world.config import HOUR, SECOND, World
 from data_generator.world.draws import F64, I64
 
 # share of a day's traffic by the hour of the shop's day: low at night, highest in the evening
@@ -43,8 +42,8 @@ class Campaign:
 def campaigns(world: World) -> tuple[Campaign, ...]:
     """The campaigns and flash sales of the world's twenty years, by their start."""
     found: list[Campaign] = []
-    months = {(day.year, day.month): day for day in reversed(world.days(world.opened_on, world.closes_on))}
-    for number, (year, month) in enumerate(sorted(months)):
+    months = sorted({(day.year, day.month) for day in world.days(world.opened_on, world.closes_on)})
+    for number, (year, month) in enumerate(months):
         picks = world.draws.uniform("campaigns of a month", np.arange(number * 16, number * 16 + 16, dtype=np.uint64))
         first = date(year, month, 1)
         found.append(
@@ -89,6 +88,8 @@ def _campaign_starts(world: World) -> tuple[I64, int]:
 @lru_cache(maxsize=4)
 def _day_factors(world: World) -> F64:
     """How much busier than the mean each day of the calendar is, before campaigns."""
+    import holidays  # 0.1 s, which not every command of `crm` is to wait for
+
     days = world.days(world.opened_on, world.closes_on)
     feasts = holidays.country_holidays(world.country, years=range(days[0].year, days[-1].year + 1))
     weekday = _WEEKLY[[day.weekday() for day in days]]
@@ -101,10 +102,7 @@ def hour_of_day(world: World, at: I64) -> F64:
     """Hours since the shop's midnight, of a day of 24 (a day of 23 or 25 is stretched)."""
     day = world.day_number(at)
     start = world.day_starts[day]
-    length = np.where(
-        day + 1 < len(world.day_starts), world.day_starts[np.minimum(day + 1, len(world.day_starts) - 1)] - start, DAY
-    )
-    return np.asarray((at - start) / length * 24.0)
+    return np.asarray((at - start) / (world.day_ends[day] - start) * 24.0)
 
 
 def _unscaled(world: World, at: I64) -> F64:
@@ -136,9 +134,7 @@ def everyday_rate(world: World, first: int, end: int) -> F64:
 @lru_cache(maxsize=4)
 def traffic_until(world: World) -> F64:
     """Traffic from the opening to each midnight, in first years: 0 at the opening, 1 after 365 days."""
-    noon = world.day_starts + DAY // 2
     by_day = _day_factors(world) / _day_factors(world)[:365].sum()
-    assert len(noon) == len(by_day)
     return np.concatenate([[0.0], np.cumsum(by_day)])
 
 
@@ -149,7 +145,5 @@ def hour_quantile(share: F64) -> F64:
 
 def day_position(world: World, day: int | I64, hour: F64) -> I64:
     """The time at an hour, 0 to 24, of days by their number."""
-    number = np.asarray(day)
-    start = world.day_starts[number]
-    end = world.day_starts[np.minimum(number + 1, len(world.day_starts) - 1)]
-    return start + (hour / 24.0 * (end - start)).astype(np.int64)
+    start = world.day_starts[day]
+    return start + (hour / 24.0 * (world.day_ends[day] - start)).astype(np.int64)

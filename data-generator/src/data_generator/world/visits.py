@@ -6,20 +6,18 @@ the load asks for are filled in. A session is never cut at the border of a windo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
+from data_generator.world.columns import Bools, Columns
 from data_generator.world.config import MINUTE, SECOND, World
 from data_generator.world.customers import signed_up_at, signups, visitors_of_day
 from data_generator.world.draws import I64, U64
 from data_generator.world.load import Profile, Response, session_rate
 from data_generator.world.products import categories
 from data_generator.world.rhythm import HOURLY, campaigns, campaigns_within, day_position, hour_of_day, hour_quantile
-
-Bools = npt.NDArray[np.bool_]
 
 MAX_SESSION = 15 * MINUTE
 STEP_TYPES = (
@@ -50,12 +48,13 @@ CHOICE_OF_STEP = np.array([-1, -1, -1, -1, -1, 0, 0, 1, 1, 2, 2, 3, -1, -1, -1, 
 EVERYDAY_SOURCES = 5
 """how many sources of visits there are beside campaigns"""
 _SENT_BY_SOMETHING = 0.45
+_DRAW_OF_STAGE = {"view": "views", "cart": "puts into the cart", "checkout": "checks out", "purchase": "buys"}
 _LIFE = np.uint64(1 << 63)
 _SHORTEST_GAP, _LONGEST_GAP = 2 * SECOND, 58 * SECOND
 
 
 @dataclass(frozen=True, eq=False)
-class Sessions:
+class Sessions(Columns):
     """Sessions as columns; `has` has a column per step of STEP_TYPES, up to the purchase."""
 
     counter: U64
@@ -69,37 +68,25 @@ class Sessions:
     """number of the category the visit is about, or -1"""
     has: Bools
 
-    def __getitem__(self, chosen: Bools | I64) -> Sessions:
-        return Sessions(*(getattr(self, column.name)[chosen] for column in fields(self)))
-
-    def __len__(self) -> int:
-        return len(self.counter)
-
 
 @dataclass(frozen=True, eq=False)
-class Steps:
+class Steps(Columns):
     """Steps as columns: of which session (its place), which step, when."""
 
     session: I64
     step: I64
     at: I64
 
-    def __getitem__(self, chosen: Bools | I64) -> Steps:
-        return Steps(self.session[chosen], self.step[chosen], self.at[chosen])
-
 
 # --- who comes when ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
-class _Arrivals:
+class _Arrivals(Columns):
     counter: U64
     start: I64
     customer: I64
     is_signup: Bools
-
-    def __getitem__(self, chosen: Bools | I64) -> _Arrivals:
-        return _Arrivals(*(getattr(self, column.name)[chosen] for column in fields(self)))
 
 
 @lru_cache(maxsize=4)
@@ -108,8 +95,7 @@ def _visits_of_lives(world: World, day: int) -> _Arrivals:
     back = visitors_of_day(world, day)
     of_day = (back.astype(np.uint64) << np.uint64(14)) | np.uint64(day)
     start = day_position(world, day, hour_quantile(world.draws.uniform("comes at", of_day)))
-    day_end = int(world.day_starts[day + 1]) if day + 1 < len(world.day_starts) else world.closes_at
-    new, signed_up = signups(world, int(world.day_starts[day]), day_end)
+    new, signed_up = signups(world, int(world.day_starts[day]), int(world.day_ends[day]))
     counter = np.concatenate([of_day, (new << np.uint64(14)) | np.uint64(day)]) | _LIFE
     at = np.concatenate([start, signed_up])
     arrivals = _Arrivals(counter, at, np.concatenate([back, new.astype(np.int64)]), np.arange(len(at)) >= len(back))
@@ -126,11 +112,10 @@ def _arrivals(world: World, profile: Profile, start: int, end: int) -> _Arrivals
     parts = []
     for day in range(first, last + 1):
         of_day = _visits_of_lives(world, day)
-        parts.append(of_day[slice(*np.searchsorted(of_day.start, [start, end]))])  # type: ignore[index]
-        low = max(start, int(world.day_starts[day]))
-        high = min(end, int(world.day_starts[day + 1]) if day + 1 < len(world.day_starts) else end)
+        parts.append(of_day[slice(*np.searchsorted(of_day.start, [start, end]))])
+        low, high = max(start, int(world.day_starts[day])), min(end, int(world.day_ends[day]))
         parts.append(_fillers(world, profile, day, low // SECOND, -(-high // SECOND), len(of_day.start)))
-    return _Arrivals(*(np.concatenate([getattr(p, c.name) for p in parts]) for c in fields(_Arrivals)))
+    return _Arrivals.joined(parts)
 
 
 def _fillers(world: World, profile: Profile, day: int, first: int, end: int, lives: int) -> _Arrivals:
@@ -194,24 +179,22 @@ def _sessions(world: World, arrivals: _Arrivals) -> Sessions:
 
 def _stages(world: World, counter: U64, is_known: Bools) -> tuple[Bools, Bools, Bools, Bools]:
     """How far sessions go in the funnel."""
-    draws, rates = world.draws, world.funnel
-    views = draws.uniform("views", counter) < rates.view
-    carts = views & (draws.uniform("puts into the cart", counter) < rates.cart)
-    checks = carts & is_known & (draws.uniform("checks out", counter) < rates.checkout)
-    return views, carts, checks, checks & (draws.uniform("buys", counter) < rates.purchase)
+    views = _goes_on(world, "view", counter)
+    carts = views & _goes_on(world, "cart", counter)
+    checks = carts & is_known & _goes_on(world, "checkout", counter)
+    return views, carts, checks, checks & _goes_on(world, "purchase", counter)
+
+
+def _goes_on(world: World, stage: str, counter: U64) -> Bools:
+    """Whether sessions that come before a stage of the funnel go on to it."""
+    return world.draws.uniform(_DRAW_OF_STAGE[stage], counter) < getattr(world.funnel, stage)
 
 
 def _only_buyers(world: World, arrivals: _Arrivals) -> _Arrivals:
     """The arrivals that will want to buy, found stage by stage."""
-    draws, rates = world.draws, world.funnel
     left = arrivals[arrivals.customer >= 0]
-    for purpose, rate in (
-        ("buys", rates.purchase),
-        ("puts into the cart", rates.cart),
-        ("checks out", rates.checkout),
-        ("views", rates.view),
-    ):
-        left = left[draws.uniform(purpose, left.counter) < rate]
+    for stage in ("cart", "checkout", "view", "purchase"):  # the rarest first
+        left = left[_goes_on(world, stage, left.counter)]
     return left
 
 
@@ -281,8 +264,8 @@ def response(world: World) -> Response:
 class Floor:
     """The visits that are in the shop, from a time on: whatever block by block it is asked for, the same steps."""
 
-    def __init__(self, world: World, at: int, buyers_only: bool = False) -> None:
-        self._world, self._buyers_only = world, buyers_only
+    def __init__(self, world: World, at: int, buyers_only: bool = False, customer: int | None = None) -> None:
+        self._world, self._buyers_only, self._customer = world, buyers_only, customer
         self._at = at - MAX_SESSION - SECOND
         self._inside: Sessions | None = None
         self._from = at
@@ -293,12 +276,11 @@ class Floor:
         arrivals = _arrivals(world, profile, self._at, end)
         if self._buyers_only:
             arrivals = _only_buyers(world, arrivals)
+        if self._customer is not None:
+            arrivals = arrivals[arrivals.customer == self._customer]
         sessions = _sessions(world, arrivals)
         if self._inside is not None:
-            old = self._inside
-            sessions = Sessions(
-                *(np.concatenate([getattr(s, c.name) for s in (old, sessions)]) for c in fields(Sessions))
-            )
+            sessions = Sessions.joined([self._inside, sessions])
         steps = steps_of(world, sessions)
         stays = np.ones(len(steps.at), dtype=bool)
         for cut in profile.cuts:

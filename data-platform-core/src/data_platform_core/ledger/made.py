@@ -12,12 +12,15 @@ import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from data_platform_core.derive.canonical import Digest
 from data_platform_core.errors import UsageError
+
+_HOUR = 3_600_000_000
+_JOINED_RECORDS = 200_000
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,6 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._known_sent: dict[str, Digest] | None = None  # while this process holds the ledger
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -60,11 +62,8 @@ class Ledger:
             except OSError:
                 raise UsageError(f"another generator is writing to {self.path}; wait for it or stop it") from None
             self._mend_last_line()
-            self._known_sent = self.sent_units()
-            try:
-                yield
-            finally:
-                self._known_sent = None
+            self.compact()
+            yield
 
     def begin(self, units: Sequence[Unit]) -> None:
         """Write down units before their first record is sent: all of them or, cut short, none.
@@ -72,19 +71,39 @@ class Ledger:
         Records refer to each other across entities: a sign-up's event begun without its profile would
         never get one.
         """
-        self._append({"state": "begun", "units": [asdict(unit) for unit in units]})
+        self._append(_begun_line(units))
 
     def sent(self, digests: Sequence[tuple[Unit, Digest]]) -> None:
         """Write down units after the broker has acknowledged all their records."""
-        lines = [{"id": unit.id, "entity": unit.entity, **_digest_words(digest)} for unit, digest in digests]
-        self._append({"state": "sent", "units": lines})
-        if self._known_sent is not None:
-            self._known_sent |= {unit.id: digest for unit, digest in digests}
+        self._append(_sent_line(digests))
+
+    def compact(self) -> None:
+        """Join units that were sent and follow each other within an hour, as the seconds of a live run do.
+
+        Joined they hold so few records that they can be made again in memory. The file is replaced as a whole.
+        """
+        begun, sent = self.begun_units(), self.sent_units()
+        done = [unit for unit in begun if unit.id in sent]
+        joined: list[tuple[Unit, Digest]] = []
+        for unit in sorted(done, key=lambda unit: (unit.entity, unit.start)):
+            digest = sent[unit.id]
+            if joined and _follows(joined[-1][0], unit) and joined[-1][1].count + digest.count <= _JOINED_RECORDS:
+                before, sum_before = joined.pop()
+                unit, digest = replace(unit, start=before.start), sum_before + digest
+            joined.append((unit, digest))
+        if len(joined) == len(done):
+            return
+        unfinished = [unit for unit in begun if unit.id not in sent]
+        lines = (_begun_line([*(unit for unit, _ in joined), *unfinished]), _sent_line(joined))
+        whole = self.path.with_suffix(".new")
+        with whole.open("w") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
+            file.flush()
+            os.fsync(file.fileno())
+        whole.replace(self.path)
 
     def sent_units(self) -> dict[str, Digest]:
         """Digest of every unit sent, by its id."""
-        if self._known_sent is not None:  # a live run asks every second: the file is not read each time
-            return self._known_sent
         return {unit["id"]: _digest_of(unit) for unit in self._units("sent")}
 
     def begun_units(self) -> list[Unit]:
@@ -96,15 +115,17 @@ class Ledger:
         sent = self.sent_units()
         return [unit for unit in self.begun_units() if unit.id not in sent]
 
-    def missing(self, entity: str) -> Callable[[int, int], list[tuple[int, int]]]:
-        """What of a window [start, end) was never begun, as parts in their order; asked of the ledger as it is now."""
-        begun = sorted((unit.start, unit.end) for unit in self.begun_units() if unit.entity == entity)
-        starts = [start for start, _ in begun]
+    def missing(self) -> Callable[[str, int, int], list[tuple[int, int]]]:
+        """What of a window [start, end) of an entity was never begun, as parts in order; as the ledger is now."""
+        begun: dict[str, list[tuple[int, int]]] = {}
+        for unit in sorted(self.begun_units(), key=lambda unit: unit.start):
+            begun.setdefault(unit.entity, []).append((unit.start, unit.end))
+        starts = {entity: [start for start, _ in windows] for entity, windows in begun.items()}
 
-        def parts(start: int, end: int) -> list[tuple[int, int]]:
-            found = []
+        def parts(entity: str, start: int, end: int) -> list[tuple[int, int]]:
+            found, known = [], starts.get(entity, [])
             # units never overlap: the one that begins before the window is the only one that may reach into it
-            for low, high in begun[max(bisect_right(starts, start) - 1, 0) : bisect_left(starts, end)]:
+            for low, high in begun.get(entity, [])[max(bisect_right(known, start) - 1, 0) : bisect_left(known, end)]:
                 if low > start:
                     found.append((start, low))
                 start = max(start, high)
@@ -149,8 +170,19 @@ class Ledger:
             self.path.write_bytes(whole + b"\n" if whole else b"")
 
 
-def _digest_words(digest: Digest) -> dict[str, Any]:
-    return {"count": digest.count, "digest": digest.hex}
+def _follows(before: Unit, unit: Unit) -> bool:
+    """Whether two units can be one: the same of another time, in the same hour."""
+    is_next = unit.start == before.end and (unit.end - 1) // _HOUR == before.start // _HOUR
+    return is_next and replace(unit, start=before.start, end=before.end) == before
+
+
+def _begun_line(units: Sequence[Unit]) -> dict[str, Any]:
+    return {"state": "begun", "units": [asdict(unit) for unit in units]}
+
+
+def _sent_line(digests: Sequence[tuple[Unit, Digest]]) -> dict[str, Any]:
+    words = ({"id": u.id, "entity": u.entity, "count": d.count, "digest": d.hex} for u, d in digests)
+    return {"state": "sent", "units": list(words)}
 
 
 def _digest_of(line: dict[str, Any]) -> Digest:
