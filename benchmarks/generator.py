@@ -23,7 +23,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -32,7 +31,7 @@ from faker import Faker
 from rich.console import Console
 
 from data_generator.cli import world_of
-from data_generator.encode import ndjson_of
+from data_generator.encode import write_ndjson
 from data_generator.world.config import DAY, World
 from data_generator.world.records import Shop
 from data_platform_core.contracts import CONTRACTS
@@ -72,17 +71,20 @@ def _encoding(settings: Settings, world: World) -> list[Measure]:
     sample = shop.records("events", start, start + DAY)
     pools = {name: _pool(sample[name]) for name in sample.columns}
     ours, ceiling = [], []
-    for day in range(1, 8):
-        seconds, lines = _cpu(
-            lambda day=day: bytes(
-                ndjson_of("events", shop.records("events", start + day * DAY, start + (day + 1) * DAY))
-            )
-        )
-        rows = _checked(lines)
-        ours.append(rows / seconds)
-        seconds, text = _cpu(lambda rows=rows: _bare(pools, rows).write_ndjson())
-        assert text.count("\n") == rows
-        ceiling.append(rows / seconds)
+    with _folder(settings) as folder:
+        file = folder / "events.ndjson"
+
+        def make(day: int) -> None:
+            with file.open("wb") as target:
+                write_ndjson("events", shop.records("events", start + day * DAY, start + (day + 1) * DAY), target)
+
+        for day in range(1, 15):
+            seconds = _cpu(make, day)
+            rows = _checked(file)
+            ours.append(rows / seconds)
+            seconds = _cpu(lambda rows: _bare(pools, rows).write_ndjson(file), rows)
+            assert file.read_bytes().count(b"\n") == rows
+            ceiling.append(rows / seconds)
     faker = [_faker_rate(seed) for seed in range(3)]
     made, most, slowly = (statistics.median(rates) for rates in (ours, ceiling, faker))
     return [
@@ -104,9 +106,9 @@ def _bare(pools: dict[str, pl.Series], rows: int) -> pl.DataFrame:
     return pl.DataFrame({name: pool.gather(draw(0, len(pool), rows)) for name, pool in pools.items()})
 
 
-def _checked(lines: bytes) -> int:
+def _checked(file: Path) -> int:
     """The number of lines; some of them, at random, are held against the contract."""
-    every = lines.split(b"\n")[:-1]
+    every = file.read_bytes().split(b"\n")[:-1]
     for line in random.Random(1).sample(every, 500):
         _CONTRACT.model_validate_json(line)
     return len(every)
@@ -139,15 +141,14 @@ def _faker_rate(seed: int, rows: int = 5_000) -> float:
             }
         )
 
-    seconds, made = _cpu(lambda: [row() for _ in range(rows)])
-    assert len(made) == rows
-    return rows / seconds
+    return rows / _cpu(lambda rows: [row() for _ in range(rows)], rows)
 
 
-def _cpu(work: Callable[[], Any]) -> tuple[float, Any]:
+def _cpu(work: Callable[[int], object], number: int) -> float:
+    """Seconds of this process's CPU, all its threads together."""
     began = time.process_time()
-    done = work()
-    return time.process_time() - began, done
+    work(number)
+    return time.process_time() - began
 
 
 # --- length -----------------------------------------------------------------------------------
@@ -286,7 +287,8 @@ def _kafka(settings: Settings, world: World) -> list[Measure]:
 def _perf_test(settings: Settings, world: World, tools: Path, address: str, folder: Path, month: int) -> float:
     payload = folder / "payload.ndjson"
     start = world.midnight(date(2026, month, 5))
-    payload.write_bytes(bytes(ndjson_of("events", Shop(world).records("events", start, start + DAY))))
+    with payload.open("wb") as file:
+        write_ndjson("events", Shop(world).records("events", start, start + DAY), file)
     command = [
         str(java(settings)), "-Xmx512m", "-cp", f"{tools}/*:{jars(settings, 'kafka')}/*",
         "org.apache.kafka.tools.ProducerPerformance", "--topic", "crm.events.v1", "--num-records", "800000",

@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow.fs
 import pyarrow.parquet
 
-from data_generator.encode import ndjson_of
+from data_generator.encode import write_ndjson
 from data_generator.faults.plan import Late, Plan
 from data_generator.messages import Delayed, Messages
 from data_platform_core.contracts import CONTRACTS
@@ -87,7 +87,7 @@ class FileSink:
 
     def _write_to(self, file: Any, entity: str, records: pl.DataFrame) -> None:
         if self.format == "ndjson":
-            file.write(ndjson_of(entity, records))
+            write_ndjson(entity, records, file)
         elif self.format == "parquet":
             # by Arrow and not by Polars, whose file would be another one with another number of threads
             pyarrow.parquet.write_table(

@@ -136,7 +136,19 @@ class World:
 
     def day_number(self, at: I64) -> I64:
         """Days since the opening, at each time; -1 before it."""
-        return np.searchsorted(self.day_starts, at, side="right") - 1
+        return _number_of(self.day_starts, at)
+
+    def week_number(self, at: I64) -> I64:
+        """Weeks since the opening, at each time; -1 before it."""
+        return _number_of(self.week_starts, at)
 
     def __hash__(self) -> int:
         return hash(self.id)
+
+
+def _number_of(starts: I64, at: I64) -> I64:
+    """Which of ascending starts was the last before each time; quick, as times asked for together lie in few."""
+    if not at.size:
+        return np.empty(at.shape, dtype=np.int64)
+    low, high = np.searchsorted(starts, [at.min(), at.max()], side="right")
+    return np.searchsorted(starts[low:high], at, side="right") + low - 1

@@ -12,11 +12,11 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]
+Characters = npt.NDArray[np.uint8]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -53,13 +53,12 @@ class Draws:
     @staticmethod
     def as_ids(prefix: str, bits: U64) -> pa.Array:
         """Random bits as ids of 16 hexadecimal digits behind a prefix."""
-        return pc.binary_join_element_wise(prefix, _hex(bits), "")
+        return _text(_hex(bits, prefix.encode()))
 
     def long_ids(self, purpose: str, counter: U64) -> pa.Array:
         """Ids of 32 hexadecimal digits."""
-        high = _hex(self.bits(purpose + ", high", counter))
-        low = _hex(self.bits(purpose + ", low", counter))
-        return pc.binary_join_element_wise(high, low, "")
+        lanes = [self.bits(f"{purpose}, {lane}", counter) for lane in ("high", "low")]
+        return _text(np.concatenate([_hex(lane) for lane in lanes], axis=1))
 
     def _key(self, purpose: str) -> np.uint64:
         return _key(self._seed, purpose)
@@ -85,7 +84,19 @@ def _mix(x: U64) -> U64:
     return x ^ (x >> np.uint64(31))
 
 
-def _hex(bits: U64) -> pa.Array:
-    text = bits.astype(">u8").tobytes().hex().encode()
-    offsets = np.arange(0, 16 * len(bits) + 1, 16, dtype=np.int32)
-    return pa.StringArray.from_buffers(len(bits), pa.py_buffer(offsets), pa.py_buffer(text))
+_DIGITS = np.frombuffer("".join(f"{byte:02x}" for byte in range(256)).encode(), dtype="<u2")
+
+
+def _hex(bits: U64, prefix: bytes = b"") -> Characters:
+    """16 hexadecimal digits each, behind a prefix, as rows of characters."""
+    rows = np.empty((len(bits), len(prefix) + 16), dtype=np.uint8)
+    rows[:, : len(prefix)] = np.frombuffer(prefix, dtype=np.uint8)
+    rows[:, len(prefix) :] = _DIGITS[bits.astype(">u8").view(np.uint8)].view(np.uint8).reshape(-1, 16)
+    return rows
+
+
+def _text(rows: Characters) -> pa.Array:
+    """Rows of characters as texts."""
+    count, width = rows.shape
+    offsets = np.arange(0, width * count + 1, width, dtype=np.int32)
+    return pa.StringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(rows))

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from data_generator.world.config import DAY, HOUR, MINUTE, World
+from data_generator.world.config import DAY, HOUR, MINUTE, SECOND, World
 from data_generator.world.customers import customer_ids, inclination
 from data_generator.world.draws import I64, U64
 from data_generator.world.load import FOR_EVER, Profile
@@ -23,7 +23,6 @@ from data_generator.world.products import (
     price_minor,
     stock_levels,
     stock_week,
-    week_of,
 )
 from data_generator.world.visits import CARTS, PURCHASE, Floor, Sessions, discount_of, response
 
@@ -32,7 +31,8 @@ _PAYMENT_WEIGHTS = np.array([0.55, 0.10, 0.32, 0.03])
 _CANCELLED, _REFUNDED = 0.04, 0.035
 _SOONEST_CANCELLED, _LATEST_CANCELLED = 5 * MINUTE, DAY
 _SOONEST_REFUNDED, _LATEST_REFUNDED = 2 * DAY, 14 * DAY
-_BLOCK = 6 * HOUR
+_RECORDS_A_BLOCK = 500_000
+_BLOCK_OF_OVERRIDE = 10 * MINUTE
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +100,7 @@ def _wanted(world: World, sessions: Sessions, buyer: I64, at: I64) -> Orders:
 
 def session_products(world: World, sessions: Sessions, session: I64, nth: I64) -> I64:
     """The nth products that sessions look at; what is put into the cart was looked at before."""
-    week = week_of(world, sessions.start[session])
+    week = world.week_number(sessions.start[session])
     counter = sessions.counter[session] * np.uint64(4) + nth.astype(np.uint64)
     share = world.draws.uniform("product", counter)
     focus = sessions.focus[session]
@@ -153,6 +153,7 @@ class Till:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._block = max(min(24, 24 * _RECORDS_A_BLOCK // world.events_per_day), 1) * HOUR
         self._at = FOR_EVER
         self._window = (0, 0)
         self._sales = Sales(_NOTHING, [])
@@ -166,7 +167,8 @@ class Till:
             self._open(start - _LATEST_REFUNDED)
         paid = [_NOTHING]
         while self._at < end:
-            until = min(end, (self._at // _BLOCK + 1) * _BLOCK)
+            is_everyday = not profile.is_override(self._at // SECOND, (self._at + self._block) // SECOND).any()
+            until = min(end, self._at + (self._block if is_everyday else _BLOCK_OF_OVERRIDE))
             until = min(until, start) if self._at < start else until
             orders = self._advance(profile, until)
             if self._at > start:
@@ -179,7 +181,7 @@ class Till:
     def _open(self, at: int) -> None:
         world = self._world
         at = max(at, world.opened_at)
-        week = int(week_of(world, np.array([at]))[0])
+        week = int(world.week_number(np.array([at]))[0])
         self._at = max(int(world.week_starts[week]) - 6 * HOUR, world.opened_at)
         self._floor = Floor(world, self._at, buyers_only=True)
         self._week = stock_week(world, np.arange(world.products), np.full(world.products, self._at))

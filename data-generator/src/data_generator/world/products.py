@@ -130,15 +130,10 @@ def _weeks_of_life(world: World) -> tuple[I64, I64]:
     return first, np.where(ends, first + life, len(world.week_starts) + 1)
 
 
-def week_of(world: World, at: I64) -> I64:
-    """Number of the shop's week at each time."""
-    return np.searchsorted(world.week_starts, at, side="right") - 1
-
-
 def stock_week(world: World, product: I64, at: I64) -> I64:
     """Number of the week whose price and stock products have at times: the next one's from its record on."""
     first, end = _weeks_of_life(world)
-    week = week_of(world, at + _leads(world)[product])
+    week = world.week_number(at + _leads(world)[product])
     return np.clip(week, first[product], end[product] - 1)
 
 

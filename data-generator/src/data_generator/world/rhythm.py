@@ -123,12 +123,31 @@ def _scale(world: World) -> float:
 
 def everyday_rate(world: World, first: int, end: int) -> F64:
     """Records of visits a second that the shop has anyway, of the seconds [first, end) since 1970."""
-    at = np.arange(first, end, dtype=np.int64) * SECOND
-    rate = np.zeros(len(at))
-    inside = (at >= world.opened_at) & (at < world.closes_at)
-    if inside.any():
-        rate[inside] = _unscaled(world, at[inside]) * (_scale(world) * world.events_per_day / 86_400)
+    rate = np.zeros(end - first)
+    low, high = max(first, world.opened_at // SECOND), min(end, world.closes_at // SECOND)
+    if low < high:
+        days = world.day_number(np.array([low, high - 1]) * SECOND)
+        for day in range(days[0], days[1] + 1):
+            start = int(world.day_starts[day]) // SECOND
+            of_day = _rate_of_day(world, day)[max(low - start, 0) : high - start]
+            place = max(low, start) - first
+            rate[place : place + len(of_day)] = of_day
     return rate
+
+
+@lru_cache(maxsize=8)
+def _rate_of_day(world: World, day: int) -> F64:
+    return _unscaled(world, _seconds_of_day(world, day)) * (_scale(world) * world.events_per_day / 86_400)
+
+
+@lru_cache(maxsize=8)
+def hourly_share(world: World, day: int) -> F64:
+    """The share of a day's traffic that comes in the hour of each second of it."""
+    return HOURLY[hour_of_day(world, _seconds_of_day(world, day)).astype(np.int64)]
+
+
+def _seconds_of_day(world: World, day: int) -> I64:
+    return np.arange(world.day_starts[day], world.day_ends[day], SECOND)
 
 
 @lru_cache(maxsize=4)

@@ -17,7 +17,7 @@ from data_generator.world.customers import signed_up_at, signups, visitors_of_da
 from data_generator.world.draws import I64, U64
 from data_generator.world.load import Profile, Response, session_rate
 from data_generator.world.products import categories
-from data_generator.world.rhythm import HOURLY, campaigns, campaigns_within, day_position, hour_of_day, hour_quantile
+from data_generator.world.rhythm import campaigns, campaigns_within, day_position, hour_quantile, hourly_share
 
 MAX_SESSION = 15 * MINUTE
 STEP_TYPES = (
@@ -122,7 +122,8 @@ def _fillers(world: World, profile: Profile, day: int, first: int, end: int, liv
     """As many sessions more, of one day, as the load asks for beside those of customers' lives."""
     draws, seconds = world.draws, np.arange(first, end, dtype=np.int64)
     rate = session_rate(world, profile, response(world), first, end)
-    of_lives = lives * HOURLY[hour_of_day(world, seconds * SECOND).astype(np.int64)] * 24 / 86_400
+    day_start = int(world.day_starts[day]) // SECOND
+    of_lives = lives * hourly_share(world, day)[first - day_start : end - day_start] * 24 / 86_400
     missing = np.maximum(rate - of_lives, 0.0)
     counts = np.floor(missing + draws.uniform("one more", seconds.astype(np.uint64))).astype(np.int64)
     second = np.repeat(seconds, counts)
@@ -217,8 +218,12 @@ def _sources(world: World, counter: U64, start: I64) -> tuple[I64, I64]:
 
 def discount_of(world: World, source: I64) -> I64:
     """Discounts, in percent, of the campaigns that brought sessions; 0 where none did."""
-    percent = np.array([0, *(campaign.discount_percent for campaign in campaigns(world))])
-    return percent[np.maximum(source - EVERYDAY_SOURCES + 1, 0)]
+    return _discounts(world)[np.maximum(source - EVERYDAY_SOURCES + 1, 0)]
+
+
+@lru_cache(maxsize=4)
+def _discounts(world: World) -> I64:
+    return np.array([0, *(campaign.discount_percent for campaign in campaigns(world))])
 
 
 def gaps(world: World, counter: U64) -> I64:
