@@ -58,8 +58,19 @@ def _signed_up_within(world: World, years: int) -> I64:
 
 def signed_up_at(world: World, until: int) -> I64:
     """When customers sign up, by their number: at least all who do before a time; ascending."""
-    years = max(int((until - world.opened_at) // (365 * DAY)) + 1, 1)
-    return _signed_up_within(world, years)
+    return _signed_up_within(world, _years(world, until))
+
+
+def _years(world: World, until: int) -> int:
+    return max(int((until - world.opened_at) // (365 * DAY)) + 1, 1)
+
+
+@lru_cache(maxsize=4)
+def _born_within(world: World, years: int) -> I64:
+    """The day of the calendar on which customers sign up; below 0, days before the opening."""
+    at = _signed_up_within(world, years)
+    before = (world.opened_at - at - 1) // DAY + 1  # for those who come from the shop before
+    return np.where(at >= world.opened_at, world.day_number(at), -before)
 
 
 def signups(world: World, start: int, end: int) -> tuple[U64, I64]:
@@ -102,10 +113,9 @@ def curves(world: World) -> _Curves:
 def visitors_of_day(world: World, day: int) -> I64:
     """Numbers of the customers, signed up before a day of the calendar, who come on it."""
     start = int(world.day_starts[day])
-    known = signed_up_at(world, start)
-    known = known[: np.searchsorted(known, start)]
-    number = np.arange(len(known), dtype=np.uint64)
-    age = _age_in_days(world, known, day)
+    count = int(np.searchsorted(signed_up_at(world, start), start))
+    number = np.arange(count, dtype=np.uint64)
+    age = day - _born(world, start, count)
     curve = curves(world)
     stays = world.draws.uniform("stays a customer", number) < curve.stays[age]
     number, age = number[stays], age[stays]
@@ -114,11 +124,9 @@ def visitors_of_day(world: World, day: int) -> I64:
     return number[comes].astype(np.int64)
 
 
-def _age_in_days(world: World, signed_up: I64, day: int) -> I64:
-    """Shop days from sign-up to a day of the calendar."""
-    born = world.day_number(signed_up)
-    before = (world.opened_at - signed_up - 1) // DAY + 1  # for those who come from the shop before
-    return np.where(born >= 0, day - born, day + before)
+def _born(world: World, until: int, count: int) -> I64:
+    """The days on which the first customers signed up, all of them before a time."""
+    return _born_within(world, _years(world, until))[:count]
 
 
 # --- spending ---------------------------------------------------------------------------------
@@ -136,15 +144,15 @@ def _first_of(month: int) -> date:
     return date(month // 12, month % 12 + 1, 1)
 
 
-def _planned(world: World, month: int, known: I64) -> F64:
-    """What the first customers, by their sign-ups, plan to spend in a month: visits expected, times the inclination."""
+def _planned(world: World, month: int, born: I64) -> F64:
+    """What customers, by their first days, plan to spend in a month: visits expected, times the inclination."""
     start, end = (_calendar_day(world, _first_of(m)) for m in (month, month + 1))
-    number = np.arange(len(known), dtype=np.uint64)
+    number = np.arange(len(born), dtype=np.uint64)
     curve = curves(world)
     leaves = len(curve.stays) - np.searchsorted(
         curve.stays[::-1], world.draws.uniform("stays a customer", number), "right"
     )
-    first, last = (np.clip(_age_in_days(world, known, day), 0, None) for day in (start, end))
+    first, last = (np.clip(day - born, 0, None) for day in (start, end))
     visits = curve.visits[np.minimum(last, leaves)] - curve.visits[np.minimum(first, leaves)]
     return np.maximum(visits, 0.0) * inclination(world, number.astype(np.int64), month)
 
@@ -159,7 +167,8 @@ def _settled(world: World, month: int) -> tuple[I64, I64]:
     first = world.midnight(_first_of(month))
     known = signed_up_at(world, first)
     count = int(np.searchsorted(known, first))
-    planned = sum((_planned(world, month - back, known[:count]) for back in (1, 2, 3)), np.zeros(count))
+    born = _born(world, first, count)
+    planned = sum((_planned(world, month - back, born) for back in (1, 2, 3)), np.zeros(count))
     curve = curves(world)
     middling = curve.visits[100] - curve.visits[10]
     grade = np.searchsorted(_GRADE_FROM * middling, planned, side="right")

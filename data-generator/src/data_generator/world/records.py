@@ -201,8 +201,11 @@ def _page_paths(world: World, sessions: Sessions, steps: Steps, product: I64, is
     """The page of each step."""
     kinds, step, session = len(categories(world)), steps.step, steps.session
     searches, lists, products = (len(_FIXED_PAGES) + n * kinds for n in range(3))
+    aims = (step == SEARCH) | (step == LIST) | (step == SHOWN_ALIKE)
+    is_asked = np.zeros(len(sessions), dtype=bool)
+    is_asked[session[aims]] = True
     aim = sessions.focus.copy()
-    aimless = np.flatnonzero(aim < 0)
+    aimless = np.flatnonzero(is_asked & (aim < 0))
     aim[aimless] = category_of(world, session_products(world, sessions, aimless, np.zeros(len(aimless), np.int64)))
     page = _FIXED_PAGE_OF_STEP[step]
     page = np.where(step == SEARCH, searches + aim[session], page)
