@@ -3,7 +3,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 CRM = $$(python3 home-server-infra/local/bootstrap.py)
 
-.PHONY: help demo up down reset status logs audit test test-fast test-infra drill-infra lint bench
+.PHONY: help demo up down reset status logs audit test test-fast test-infra drill drill-infra lint bench
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
 demo: ## the main job, set-up included: two days of history, a minute live, through to the marts
@@ -26,6 +26,8 @@ test-fast: ## tests that need no stack
 	@crm=$(CRM) && "$$crm" test --fast
 test-infra: ## tests of the playbooks on test hosts (root)
 	@crm=$(CRM) && "$$crm" test-infra
+drill: ## longer tests of the way of the data: spikes, counted by the broker
+	@crm=$(CRM) && "$$crm" drill
 drill-infra: ## longer tests of the playbooks: other roles, ZooKeeper, migration, restore, site (root)
 	@crm=$(CRM) && "$$crm" drill-infra
 lint: ## formatters, linters, types, derived files

@@ -19,14 +19,6 @@ KAFKA_HOSTS = ("kafka-1", "kafka-2", "kafka-3")
 SERVERS = "192.0.2.11:9092,192.0.2.12:9092,192.0.2.13:9092"
 
 
-def pytest_collection_modifyitems(config, items):
-    """Without `-m drill`, a drill is left out: it takes longer than `make test` may."""
-    if not config.getoption("markexpr"):
-        left_out = [item for item in items if item.get_closest_marker("drill")]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
-
-
 @pytest.fixture(scope="session")
 def bed():
     if "CRM_BED" not in os.environ:

@@ -23,7 +23,8 @@ def lines_of(entity: str, records: pl.DataFrame) -> list[bytes]:
     """The records as JSON, one an item, without line ends."""
     if records.is_empty():
         return []
-    return list(_spelled(entity, records).select(pl.struct(pl.all()).struct.json_encode().cast(pl.Binary)).to_series())
+    text = pl.struct(pl.all()).struct.json_encode().cast(pl.Binary)
+    return _spelled(entity, records).select(text).to_series().to_list()
 
 
 def _spelled(entity: str, records: pl.DataFrame) -> pl.DataFrame:
@@ -45,7 +46,7 @@ def keys_of(entity: str, records: pl.DataFrame) -> list[bytes]:
     keys = pl.col(OWNER_FIELD[entity])
     if entity == "events":
         keys = pl.coalesce(keys, "visitor_id")
-    return list(records.select(keys.cast(pl.Binary)).to_series())
+    return records.select(keys.cast(pl.Binary)).to_series().to_list()
 
 
 def digest_of(entity: str, records: pl.DataFrame) -> Digest:

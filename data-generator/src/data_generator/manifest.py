@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import pairwise
 from typing import Any
 
-import numpy as np
+import polars as pl
 
 from data_generator.faults.inject import Injector
 from data_generator.world.config import MINUTE, World
 from data_generator.world.load import Profile
 from data_generator.world.records import Shop
 from data_platform_core.contracts import CONTRACTS, ENTITIES
-from data_platform_core.derive.canonical import Digest, digest_of_hashes, hashes_of_frame
+from data_platform_core.derive.canonical import Digest, hashes_of_frame
 from data_platform_core.errors import StoresDisagree
 from data_platform_core.ledger.made import Ledger
 
@@ -50,18 +49,22 @@ def manifest(world: World, profile: Profile, ledger: Ledger, start: int, end: in
             records = shop.records(entity, unit.start, unit.end)
             if unit.faults:
                 records = Injector.kept(ledger.path.parent, unit.faults).expected(unit, records)
-            hashes = hashes_of_frame(CONTRACTS[entity], records)
-            if digest_of_hashes(hashes) != sent[unit.id]:
+            found = _by_minute(entity, records)
+            if sum(found.values(), Digest()) != sent[unit.id]:
                 had = sent[unit.id].count
                 raise StoresDisagree(
                     f"{unit.id}: the world now makes {len(records):,} records of it, other than the {had:,} that the "
                     f"ledger {ledger.path} has: it was made by another version of the generator, "
                     "or its load.jsonl is missing"
                 )
-            minute = records["occurred_at"].to_physical().to_numpy() // MINUTE * MINUTE
-            edges = [*np.flatnonzero(np.diff(minute, prepend=-1)).tolist(), len(minute)]
-            for low, high in pairwise(edges):
-                at = int(minute[low])
+            for at, digest in found.items():
                 if start <= at < end:
-                    minutes[at] = minutes.get(at, Digest()) + digest_of_hashes(hashes[low:high])
+                    minutes[at] = minutes.get(at, Digest()) + digest
         yield from (Minute(entity, at, digest) for at, digest in sorted(minutes.items()))
+
+
+def _by_minute(entity: str, records: pl.DataFrame) -> dict[int, Digest]:
+    minute = records["occurred_at"].to_physical() // MINUTE * MINUTE
+    hashes = hashes_of_frame(CONTRACTS[entity], records).with_columns(minute=minute)
+    sums = hashes.group_by("minute").agg(pl.len(), pl.sum("high"), pl.sum("low"))
+    return {at: Digest(count, high, low) for at, count, high, low in sums.rows()}

@@ -4,11 +4,12 @@ import hashlib
 from datetime import UTC, datetime
 
 import polars as pl
+import polars_hash as plh
 import pyarrow as pa
 
 from data_platform_core.contracts import CONTRACTS
 from data_platform_core.derive.arrow import arrow_schema
-from data_platform_core.derive.canonical import Digest, canonical_polars, digest_of_frame, digest_of_texts
+from data_platform_core.derive.canonical import Digest, canonical_polars, digest_of_frame, hashes_of
 
 AT = datetime(2026, 11, 18, 15, 0, 21, 611368, tzinfo=UTC)
 PROFILE = {
@@ -67,7 +68,15 @@ def test_a_digest_is_the_sum_of_the_first_16_bytes_of_sha_256():
     first = [hashlib.sha256(text.encode()).digest()[:16] for text in ("a", "b")]
     high = sum(int.from_bytes(raw[:8], "big") for raw in first) % 2**64
     low = sum(int.from_bytes(raw[8:], "big") for raw in first) % 2**64
-    assert digest_of_texts(["a", "b"]) == Digest(2, high, low)
+    hashes = pl.DataFrame({"text": ["a", "b"]}).select(hashes_of(plh.col("text")))
+    assert hashes.sum().row(0) == (high, low)
+
+
+def test_a_digest_of_a_frame_is_that_of_its_canonical_texts():
+    contract, frame = CONTRACTS["profiles"], frame_of("profiles", PROFILE, PROFILE | {"birth_year": 1991})
+    raw = [hashlib.sha256(text.encode()).digest() for text in frame.select(canonical_polars(contract)).to_series()]
+    lanes = ([int.from_bytes(each[start : start + 8], "big") for each in raw] for start in (0, 8))
+    assert digest_of_frame(contract, frame) == Digest(2, *(sum(lane) % 2**64 for lane in lanes))
 
 
 def test_order_does_not_matter_and_every_record_does():
@@ -83,5 +92,5 @@ def test_order_does_not_matter_and_every_record_does():
 
 
 def test_a_digest_survives_its_text():
-    digest = digest_of_texts(["a", "b", "c"])
+    digest = digest_of_frame(CONTRACTS["profiles"], frame_of("profiles", PROFILE, PROFILE, PROFILE))
     assert Digest.from_hex(3, digest.hex) == digest

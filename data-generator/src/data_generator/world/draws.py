@@ -38,7 +38,7 @@ class Draws:
         """Uniform in [0, 1), 53 bits."""
         bits = self.bits(purpose, counter)
         bits >>= np.uint64(11)
-        return bits * 2.0**-53
+        return bits.astype(np.float64) * 2.0**-53
 
     def integer(self, purpose: str, counter: U64, below: int) -> I64:
         """Uniform in 0 … below - 1."""

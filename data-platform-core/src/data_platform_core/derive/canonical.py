@@ -9,13 +9,10 @@ modulo 2^64, so that no order matters. The same digest comes out of Polars and P
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
+import polars_hash as plh
 
 from data_platform_core.contracts import Record
 from data_platform_core.derive.fields import FieldSpec, fields_of
@@ -45,32 +42,29 @@ class Digest:
         return cls(count, int(text[:16], 16), int(text[16:], 16))
 
 
-def hashes_of_texts(canonical: Iterable[str]) -> npt.NDArray[np.uint64]:
-    """The hashes of records in canonical form: an array of shape (records, 2), the high lane first."""
-    sha256 = hashlib.sha256
-    raw = b"".join(sha256(text.encode()).digest()[:16] for text in canonical)
-    return np.frombuffer(raw, dtype=">u8").reshape(-1, 2).astype(np.uint64)
+def hashes_of(texts: plh.HExpr) -> list[pl.Expr]:
+    """The hashes of records in canonical form, as columns `high` and `low`."""
+    digits = texts.chash.sha2_256().str
+    return [
+        digits.slice(start, 16).str.to_integer(base=16, dtype=pl.UInt64).alias(lane)
+        for start, lane in ((0, "high"), (16, "low"))
+    ]
 
 
-def digest_of_hashes(hashes: npt.NDArray[np.uint64]) -> Digest:
-    """The digest of records by their hashes."""
-    high, low = hashes.sum(axis=0, dtype=np.uint64)
-    return Digest(len(hashes), int(high), int(low))
-
-
-def digest_of_texts(canonical: Iterable[str]) -> Digest:
-    """The digest of records that are in canonical form already."""
-    return digest_of_hashes(hashes_of_texts(canonical))
-
-
-def hashes_of_frame(contract: type[Record], frame: pl.DataFrame) -> npt.NDArray[np.uint64]:
-    """The hashes of a frame with the contract's columns (instants as UTC microseconds)."""
-    return hashes_of_texts(frame.select(canonical_polars(contract).alias("text"))["text"] if len(frame) else ())
+def hashes_of_frame(contract: type[Record], frame: pl.DataFrame) -> pl.DataFrame:
+    """The hashes of a frame with the contract's columns (instants as UTC microseconds), as columns `high` and `low`."""
+    return _hashed(contract, frame).collect(engine="streaming")
 
 
 def digest_of_frame(contract: type[Record], frame: pl.DataFrame) -> Digest:
     """The digest of a frame with the contract's columns (instants as UTC microseconds)."""
-    return digest_of_hashes(hashes_of_frame(contract, frame))
+    # the sum of unsigned integers is modulo 2^64; the streaming engine works on all cores
+    high, low = _hashed(contract, frame).sum().collect(engine="streaming").row(0)
+    return Digest(len(frame), high, low)
+
+
+def _hashed(contract: type[Record], frame: pl.DataFrame) -> pl.LazyFrame:
+    return frame.lazy().select(text=canonical_polars(contract)).select(hashes_of(plh.col("text")))
 
 
 def canonical_polars(contract: type[Record]) -> pl.Expr:

@@ -20,7 +20,7 @@ from home_server.environment import settings_environment, tool_environment
 from home_server.linting import run_lint
 from home_server.processes import Processes
 from home_server.testbed.command import run_testbed
-from home_server.testing import run_infra_tests, run_tests
+from home_server.testing import run_drills, run_infra_tests, run_tests
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 """Where nobody looks through a terminal, tables need not be squeezed into 80 columns."""
@@ -117,6 +117,13 @@ def test(
     run_tests(load_settings(), console, fast, tuple(arguments or ()))
 
 
+def drill(
+    arguments: Annotated[list[str] | None, typer.Argument(help="For pytest, after --.", show_default=False)] = None,
+) -> None:
+    """Longer tests of the way of the data, on a stack of their own."""
+    run_drills(load_settings(), console, tuple(arguments or ()))
+
+
 def test_infra(
     arguments: Annotated[list[str] | None, typer.Argument(help="For pytest, after --.", show_default=False)] = None,
 ) -> None:
@@ -156,6 +163,7 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel="Platform")(env)
     app.command(rich_help_panel="Development")(test)
     app.command(rich_help_panel="Development")(test_infra)
+    app.command(rich_help_panel="Development")(drill)
     app.command(rich_help_panel="Development")(drill_infra)
     app.command(rich_help_panel="Development")(testbed)
     app.command(rich_help_panel="Development")(lint)

@@ -64,7 +64,8 @@ def up_steps(settings: Settings, only: tuple[str, ...] = ()) -> list[Step]:
         Step("spark settings", lambda: write_spark_conf(settings), ("set up jars",)),
     ]
     steps = [*setup_steps(settings), *glue, *(starter(name) for name in names)]
-    return [step for step in steps if not only or step.name in _with_needs(steps, only)]
+    wanted = (*only, *(_LAID_OUT_BY[name] for name in only if name in _STORES))
+    return [step for step in steps if not only or step.name in _with_needs(steps, wanted)]
 
 
 def _with_needs(steps: list[Step], wanted: tuple[str, ...]) -> set[str]:
@@ -78,6 +79,8 @@ def _with_needs(steps: list[Step], wanted: tuple[str, ...]) -> set[str]:
 
 
 _STORES = ("kafka", "minio", "postgres")
+_LAID_OUT_BY = {"kafka": "topics", "minio": "bucket", "postgres": "warehouse"}
+"""The step after which a store can be used."""
 _STOP_SIGNALS = {"postgres": signal.SIGINT}  # its fast shutdown
 _NEEDS = {
     "kafka": ("set up jars", "set up java"),

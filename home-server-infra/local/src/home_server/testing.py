@@ -55,6 +55,19 @@ def run_tests(settings: Settings, console: Console, fast: bool, arguments: tuple
         raise TestsFailed(f"tests failed in {'; '.join(failed)}")
 
 
+def run_drills(settings: Settings, console: Console, arguments: tuple[str, ...]) -> None:
+    """Run the drills of the way of the data, on a stack of their own.
+
+    Raises:
+        TestsFailed: at least one failed.
+    """
+    stack.set_up(settings, console)
+    _clear_left_over_stacks(settings, console)
+    with _own_stack(settings, console) as environment:
+        if not _pytest(settings, "platform", ("tests",), environment, ("-m", "drill", *arguments)):
+            raise TestsFailed("drills failed")
+
+
 def run_infra_tests(settings: Settings, console: Console, drill: bool, arguments: tuple[str, ...]) -> None:
     """Run the tests of the playbooks on a test bed; skipped, with the reason, where there can be none.
 
