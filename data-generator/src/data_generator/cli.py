@@ -157,8 +157,8 @@ def rate(tps: Annotated[float, typer.Argument(help="Records of visits a second."
     """Change the rate of the live run that is going on, from the next second on."""
     settings = load_settings()
     load = _profile_file(settings, out)
-    second = change_rate(load, _rate("TPS", tps), _WallClock())
-    typer.echo(f"{tps:g} records a second from {datetime.fromtimestamp(second).astimezone():%H:%M:%S} on")
+    change_rate(load, _rate("TPS", tps))
+    typer.echo(f"{tps:g} records a second from the next second on")
 
 
 @generate_app.command()

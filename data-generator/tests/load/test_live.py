@@ -89,14 +89,15 @@ def test_a_run_holds_the_same_records_backfilled_or_replayed(world, ledger, load
 
 def test_a_change_of_rate_takes_effect_and_the_run_stays_reproducible(world, ledger, load):
     clock = FakeClock()
-    clock._at = {20: lambda: change_rate(load, 200.0, clock)}
+    clock._at = {20: lambda: change_rate(load, 200.0)}
     by_second = {}
     live(world, ledger, load, clock=clock, seconds=60, on_second=lambda n, made: by_second.setdefault(n, made))
     assert sum(by_second[n] for n in range(5, 20)) == pytest.approx(15 * 50, rel=0.2)
-    assert sum(by_second[n] for n in range(24, 60)) == pytest.approx(36 * 200, rel=0.1)
+    assert sum(by_second[n] for n in range(22, 60)) == pytest.approx(38 * 200, rel=0.1)
+    assert load.read().changes[1] == Change(NOON + 1 + 20, 200.0)
     check_made_again(world, ledger, load)
     with pytest.raises(UsageError, match="no live run is going on"):
-        change_rate(load, 10.0, clock)
+        change_rate(load, 10.0)
 
 
 @pytest.mark.parametrize("after_stall", ["catch-up", "skip"])

@@ -65,7 +65,7 @@ def run_live(
     """Send traffic from the next full second on, for so many seconds or until stopped.
 
     `rates` is the load: changes at seconds after the start, the first at 0. Each is written to the profile as it
-    comes into force, as are those that others write meanwhile; what is in the profile makes the run again. After a
+    comes into force, as is a rate that was asked for meanwhile; what is in the profile makes the run again. After a
     stall it catches up, or skips: the seconds missed are then ones without visitors beside the usual.
 
     Raises:
@@ -88,7 +88,9 @@ def run_live(
     first = int(clock.now()) + 1
     _send_masters(recipe, first, sink, ledger)
     todo = [replace(change, at=first + change.at) for change in rates]
-    recipe = Recipe.of(world, load.read(), sink, ledger, plan)
+    load.asked_for()  # of an earlier run
+    profile = load.read()
+    recipe = Recipe.of(world, profile, sink, ledger, plan)
     maker, delivery = Maker(recipe), Delivery(sink, ledger)
     second, records = first, 0
     try:
@@ -97,7 +99,10 @@ def run_live(
                 break
             due = [change for change in todo if change.at <= second]
             todo = todo[len(due) :]
-            profile = load.append(*due) if due else load.read()
+            if (wish := load.asked_for()) is not None:
+                due.append(Change(second, wish))
+            if due:
+                profile = load.append(*due)
             until = second + 1
             if after_stall == "skip" and clock.now() - until > _STALL_SECONDS:
                 until = int(clock.now())
@@ -134,8 +139,8 @@ def close_run(ledger: Ledger, load: ProfileFile) -> None:
         load.append(Change(last, None, empties=True))
 
 
-def change_rate(load: ProfileFile, tps: float, clock: Clock) -> int:
-    """Let the live run that is going on have another rate; returns the second from which.
+def change_rate(load: ProfileFile, tps: float) -> None:
+    """Let the live run that is going on have another rate, from its next second on.
 
     Raises:
         UsageError: no live run is going on.
@@ -143,4 +148,4 @@ def change_rate(load: ProfileFile, tps: float, clock: Clock) -> int:
     changes = load.read().changes
     if not changes or changes[-1].tps is None:
         raise UsageError("no live run is going on: start one with `crm generate live`")
-    return load.append(Change(int(clock.now()) + 2, tps)).changes[-1].at
+    load.ask_for(tps)

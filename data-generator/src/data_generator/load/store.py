@@ -35,6 +35,25 @@ class ProfileFile:
                 raise CrmError(f"{self.path}, line {number}, is no change of the load: {line.strip()[:80]}") from None
         return Profile(tuple(changes))
 
+    def ask_for(self, tps: float) -> None:
+        """Leave another rate for the live run that is going on; only that run writes to its profile."""
+        whole = self._wish.with_suffix(".new")
+        whole.write_text(str(tps))
+        whole.replace(self._wish)
+
+    def asked_for(self) -> float | None:
+        """Take the rate that was left, if any."""
+        taken = self._wish.with_suffix(".taken")
+        try:
+            self._wish.replace(taken)
+        except FileNotFoundError:
+            return None
+        return float(taken.read_text())
+
+    @property
+    def _wish(self) -> Path:
+        return self.path.with_name("rate.txt")
+
     def append(self, *changes: Change) -> Profile:
         """Write changes behind what is there; returns the profile with them.
 
