@@ -6,13 +6,17 @@ import re
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 
+import psutil
 import pytest
 
+from data_generator.cli import _profile_file, _shop_time, world_of
 from data_platform_core.contracts import CONTRACTS
+from data_platform_core.settings import Settings
 
-CRM = Path(sys.executable).with_name("crm")
+CRM = Path(sys.executable).with_name("crm-generate")
 
 
 def small(tmp_path):
@@ -24,10 +28,14 @@ def small(tmp_path):
     }
 
 
-def crm(tmp_path, *arguments):
+def crm(tmp_path, *arguments, customers="1000"):
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CRM_")}
     done = subprocess.run(
-        [str(CRM), "generate", *arguments], env=kept | small(tmp_path), capture_output=True, text=True, timeout=120
+        [str(CRM), *arguments],
+        env=kept | small(tmp_path) | {"CRM_WORLD_CUSTOMERS": customers},
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert "Traceback" not in done.stderr
     return done
@@ -43,6 +51,8 @@ def test_history_goes_to_files_whole_and_once(tmp_path):
     for contract, line in lines[::50]:
         contract.model_validate_json(line)
     assert json.loads(crm(tmp_path, *words).stdout)["records"] == 0
+    other = crm(tmp_path, *words, "--format", "csv")
+    assert other.returncode == 2 and "holds ndjson files" in other.stderr
     assert list((tmp_path / "out").rglob("*.half")) == []
 
 
@@ -72,6 +82,16 @@ def test_cohorts_and_retention_are_told(tmp_path):
             "neither a folder nor s3://",
         ),
         (("rate", "70"), 2, "no live run is going on"),
+        (("live", "--for", "1s", "--out", ""), 2, "--out is empty"),
+        (("live", "--for", "²s"), 2, "write a duration as"),
+        (("spike", "--ramp", "999999999h"), 2, "of up to a year"),
+        (("backfill", "--from", "2026-01-05", "--to", "2026-01-06", "--customers", "100000000000"), 2, "10000000"),
+        (
+            ("backfill", "--from", "2026-01-05", "--to", "2026-01-06", "--customers", "900000"),
+            2,
+            "times a day by their retention",
+        ),
+        (("live", "--for", "1s", "--out", "/proc/nothing"), 1, "No such file or directory"),
         (("spike", "--hold", "0s"), 2, "--hold 0s: write a duration as 60s, 5m or 1h"),
         (("replay", "--from", "2026-01-05", "--to", "2026-01-04"), 2, "--to must be after --from"),
         (("replay", "--from", "2026-01-05", "--to", "2026-01-06", "--speed", "0"), 2, "--speed 0 is not between"),
@@ -89,7 +109,7 @@ def test_a_folder_that_cannot_be_written_leaves_nothing_half(tmp_path):
     (tmp_path / "out" / "products").write_text("a file where a folder must be")
     done = crm(tmp_path, "backfill", "--from", "2026-01-05", "--to", "2026-01-05", "--out", str(tmp_path / "out"))
     assert done.returncode == 1
-    assert "could not be written" in done.stderr
+    assert "could not be read" in done.stderr and "Not a directory" in done.stderr
     assert list((tmp_path / "out").rglob("*.half")) == []
 
 
@@ -107,7 +127,44 @@ def test_the_manifest_is_of_what_was_made_and_notices_another_world(tmp_path):
     ledger.write_text(re.sub(r'"count": (\d+)', '"count": 7', ledger.read_text(), count=1))
     done = crm(tmp_path, "manifest", *out)
     assert done.returncode == 1 and "the ledger" in done.stderr
+    other = crm(tmp_path, "manifest", *out, customers="500")
+    assert other.returncode == 2 and "the ledger holds records of world" in other.stderr
     assert "there is no ledger" in crm(tmp_path, "manifest", "--out", str(tmp_path)).stderr
+
+
+def test_a_full_disk_leaves_nothing_half(tmp_path):
+    if os.geteuid():
+        pytest.skip("only root can mount a small disk")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    words = f"{CRM} backfill --from 2026-01-05 --to 2026-03-05 --out {disk}"
+    shown = f"find {disk} -name '*.half'; head -c1 {disk}/products/*.ndjson | grep -c '{{' >&2"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("CRM_")}
+    done = subprocess.run(
+        [
+            "unshare",
+            "-m",
+            "sh",
+            "-c",
+            f"mount -t tmpfs -o size=2m none {disk} && {words}; code=$?; {shown}; exit $code",
+        ],
+        env=kept | small(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1 and "No space left on device" in done.stderr
+    assert ".half" not in done.stdout.replace("nothing half-written", "") and "Traceback" not in done.stderr
+
+
+def test_hours_of_a_day_of_changing_clocks_are_the_shops():
+    world = world_of(Settings(shop_time_zone="America/New_York"))
+    assert _shop_time(world, datetime(2026, 3, 8, 12)) == 1_772_985_600_000_000  # 16:00 UTC
+
+
+def test_each_address_has_a_ledger_of_its_own():
+    addresses = ("s3://lake/A", "s3://lake/B", "s3://lake/a/b", "s3://lake/a_b", "s3://lake", "/tmp/lake")
+    assert len({_profile_file(Settings(), address).path for address in addresses}) == len(addresses)
 
 
 def test_a_replay_and_a_live_run_to_files(tmp_path):
@@ -123,13 +180,19 @@ def test_a_replay_and_a_live_run_to_files(tmp_path):
 def test_a_killed_backfill_goes_on_where_it_stopped(tmp_path):
     words = ["backfill", "--from", "2026-01-05", "--to", "2026-02-28", "--out", str(tmp_path / "out")]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CRM_")}
-    started = subprocess.Popen([str(CRM), "generate", *words], env=kept | small(tmp_path), stderr=subprocess.DEVNULL)
+    started = subprocess.Popen(
+        [str(CRM), *words, "--workers", "2"], env=kept | small(tmp_path), stderr=subprocess.DEVNULL
+    )
     deadline = time.monotonic() + 60
     while len(list((tmp_path / "out").rglob("events/*.ndjson"))) < 3:
         assert time.monotonic() < deadline and started.poll() is None
         time.sleep(0.02)
+    workers = psutil.Process(started.pid).children()
+    assert len(workers) >= 2
     started.kill()
     started.wait()
+    _, alive = psutil.wait_procs(workers, timeout=5)
+    assert not alive, "workers outlive the one who has work for them"
     some = len(list((tmp_path / "out").rglob("events/*.ndjson")))
     assert some < 55
     crm(tmp_path, *words)
@@ -151,6 +214,6 @@ def test_a_killed_backfill_goes_on_where_it_stopped(tmp_path):
 def test_settings_that_make_no_world_are_named(tmp_path, name, value, says):
     out = str(tmp_path / "out")
     kept = {key: word for key, word in os.environ.items() if not key.startswith("CRM_")}
-    words = [str(CRM), "generate", "backfill", "--from", "2026-01-05", "--to", "2026-01-05", "--out", out]
+    words = [str(CRM), "backfill", "--from", "2026-01-05", "--to", "2026-01-05", "--out", out]
     done = subprocess.run(words, env=kept | small(tmp_path) | {name: value}, capture_output=True, text=True)
     assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr

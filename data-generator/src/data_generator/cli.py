@@ -11,6 +11,8 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import quote
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import typer
@@ -19,7 +21,18 @@ from data_generator.faults.plan import read_plan
 from data_generator.load.live import AfterStall, change_rate, close_run, run_live
 from data_generator.load.replay import run_replay
 from data_generator.load.store import ProfileFile
-from data_generator.load.work import MASTERS, Piece, Recipe, blocks, master_windows, pieces, send, unfinished, window
+from data_generator.load.work import (
+    MASTERS,
+    Piece,
+    Recipe,
+    blocks,
+    check_world,
+    master_windows,
+    pieces,
+    send,
+    unfinished,
+    window,
+)
 from data_generator.manifest import manifest
 from data_generator.progress import Progress
 from data_generator.sinks import Sink
@@ -28,6 +41,7 @@ from data_generator.sinks.kafka import KafkaSink
 from data_generator.world.cohorts import COHORTS, cohorts, retention
 from data_generator.world.config import SECOND, Funnel, Retention, World
 from data_generator.world.load import Change
+from data_generator.world.visits import check_room
 from data_platform_core.cli.main import run
 from data_platform_core.errors import UsageError
 from data_platform_core.kafka import client_settings
@@ -43,10 +57,12 @@ Workers = Annotated[int, typer.Option(min=1, max=64, help="Processes that make r
 Day = Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day, the shop's.")]
 Faults = Annotated[Path | None, typer.Option(help="Inject the faults of this plan; see its example.")]
 Customers = Annotated[
-    int | None, typer.Option(min=1, help="Customers at the end of the first year, instead of CRM_WORLD_CUSTOMERS.")
+    int | None,
+    typer.Option(min=1, max=10_000_000, help="Customers at the end of the first year, instead of CRM_WORLD_CUSTOMERS."),
 ]
 EventsPerDay = Annotated[
-    int | None, typer.Option(min=1, help="Records of visits a day, instead of CRM_WORLD_EVENTS_PER_DAY.")
+    int | None,
+    typer.Option(min=1, max=1_000_000_000, help="Records of visits a day, instead of CRM_WORLD_EVENTS_PER_DAY."),
 ]
 
 
@@ -107,7 +123,7 @@ def backfill(
 ) -> None:
     """History: whole days of everything. What was sent before is not sent again; a killed run is simply run again."""
     settings = load_settings()
-    world = _asked_for(settings, customers, events_per_day)
+    world = _made_world(settings, customers, events_per_day)
     today = world.day_of(int(time.time()) * SECOND)
     if last.date() >= today:
         raise UsageError(
@@ -118,7 +134,7 @@ def backfill(
     sink, ledger, load = _open(settings, out, format_)
     started = time.monotonic()
     with ledger.writing():
-        again = unfinished(world, ledger)
+        again = unfinished(world, sink, ledger)
         close_run(ledger, load)
         masters = pieces(ledger, master_windows(world, world.midnight(start)), MASTERS)
         visits = pieces(ledger, blocks(world, start, end))
@@ -157,7 +173,7 @@ def rate(tps: Annotated[float, typer.Argument(help="Records of visits a second."
     """Change the rate of the live run that is going on, from the next second on."""
     settings = load_settings()
     load = _profile_file(settings, out)
-    change_rate(load, _rate("TPS", tps))
+    change_rate(Ledger(load.path.with_name("made.jsonl")), load, _rate("TPS", tps))
     typer.echo(f"{tps:g} records a second from the next second on")
 
 
@@ -202,7 +218,7 @@ def replay(
     if not 0.01 <= speed <= 1_000_000:
         raise UsageError(f"--speed {speed:g} is not between 0.01 and 1000000")
     settings = load_settings()
-    world = world_of(settings)
+    world = _made_world(settings)
     start, stop = (_shop_time(world, at) for at in (first, end))
     if stop <= start:
         raise UsageError(f"the window ends ({end}) before it has begun ({first}): --to must be after --from")
@@ -214,7 +230,9 @@ def replay(
     clock = _WallClock()
     began = time.monotonic()
     with ledger.writing(), Progress((stop - start) / SECOND, as_json) as progress:
-        sent_again = send(Recipe.of(world, load.read(), sink, ledger, plan), unfinished(world, ledger), sink, ledger)
+        sent_again = send(
+            Recipe.of(world, load.read(), sink, ledger, plan), unfinished(world, sink, ledger), sink, ledger
+        )
         close_run(ledger, load)
 
         def on_tick(at: int, records: int) -> None:
@@ -245,6 +263,7 @@ def print_manifest(
     ledger = Ledger(load.path.with_name("made.jsonl"))
     if not ledger.path.exists():
         raise UsageError(f"there is no ledger {ledger.path}: nothing was made yet, or --out names another folder")
+    check_world(world, ledger)
     for minute in manifest(world, load.read(), ledger, start, stop):
         typer.echo(json.dumps(minute.row()))
 
@@ -287,12 +306,12 @@ def _run(
     as_json: bool,
 ) -> None:
     settings = load_settings()
-    world = world_of(settings)
+    world = _made_world(settings)
     plan = read_plan(faults) if faults else None
     sink, ledger, load = _open(settings, out, format_)
     clock = _WallClock()
     with ledger.writing(), Progress(seconds, as_json) as progress:
-        again = send(Recipe.of(world, load.read(), sink, ledger, plan), unfinished(world, ledger), sink, ledger)
+        again = send(Recipe.of(world, load.read(), sink, ledger, plan), unfinished(world, sink, ledger), sink, ledger)
         run = run_live(world, rates, seconds, sink, ledger, load, clock, after_stall, plan, progress.reach)
     _report(as_json, records=run.records, sent_again=again, seconds=run.seconds, started_at=run.started_at)
 
@@ -312,9 +331,18 @@ class _WallClock:
         return not self._stop.wait(max(0.0, at - time.time()))
 
 
-def _asked_for(settings: Settings, customers: int | None, events_per_day: int | None) -> World:
+def _made_world(settings: Settings, customers: int | None = None, events_per_day: int | None = None) -> World:
+    """The world of which records are to be made.
+
+    Raises:
+        UsageError: its load has no room for the visits of its customers.
+    """
     world = world_of(settings)
-    return replace(world, customers=customers or world.customers, events_per_day=events_per_day or world.events_per_day)
+    world = replace(
+        world, customers=customers or world.customers, events_per_day=events_per_day or world.events_per_day
+    )
+    check_room(world)
+    return world
 
 
 def _open(settings: Settings, out: str | None, format_: Format) -> tuple[Sink, Ledger, ProfileFile]:
@@ -327,10 +355,12 @@ def _open(settings: Settings, out: str | None, format_: Format) -> tuple[Sink, L
 
 def _profile_file(settings: Settings, out: str | None) -> ProfileFile:
     """Files have a ledger of their own, in their folder; that of a bucket lies with the stack's, by its address."""
+    if out is not None and not out.strip():
+        raise UsageError("--out is empty: name a folder, or s3://bucket/prefix")
     if out is None:
         folder = settings.ledger_file.parent
     elif out.startswith("s3://"):
-        folder = settings.ledger_file.parent / re.sub(r"[^a-z0-9.-]+", "_", out.removeprefix("s3://").rstrip("/"))
+        folder = settings.ledger_file.parent / quote(out.removeprefix("s3://").rstrip("/"), safe="")
     else:
         folder = Path(out)
     return ProfileFile(folder / "load.jsonl")
@@ -343,15 +373,15 @@ def _rate(option: str, tps: float) -> float:
 
 
 def _seconds(option: str, text: str) -> int:
-    factor = {"s": 1, "m": 60, "h": 3600}.get(text[-1:], 0)
-    if not factor or not text[:-1].isdigit() or text[:-1] == "0" * len(text[:-1]):
-        raise UsageError(f"{option} {text}: write a duration as 60s, 5m or 1h")
-    return int(text[:-1]) * factor
+    match = re.fullmatch(r"([0-9]{1,9})([smh])", text)
+    seconds = int(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]] if match else 0
+    if not 0 < seconds <= 365 * 86_400:
+        raise UsageError(f"{option} {text}: write a duration as 60s, 5m or 1h, of up to a year")
+    return seconds
 
 
 def _shop_time(world: World, at: datetime) -> int:
-    midnight = world.midnight(at.date())
-    return midnight + (at.hour * 3600 + at.minute * 60) * SECOND
+    return int(at.replace(tzinfo=ZoneInfo(world.time_zone)).timestamp()) * SECOND
 
 
 def _report(as_json: bool, **figures: float) -> None:

@@ -5,6 +5,7 @@ from collections import Counter
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,8 @@ from pydantic import ValidationError
 from data_generator.encode import lines_of
 from data_generator.faults.inject import Injector
 from data_generator.faults.plan import Plan, kept_plan, read_plan
-from data_generator.load.work import Delivery, Made, Maker, Piece, Recipe, send, unfinished
+from data_generator.load.replay import run_replay
+from data_generator.load.work import Delivery, Made, Maker, Piece, Recipe, pieces, send, send_masters, unfinished
 from data_generator.manifest import manifest
 from data_generator.messages import Delayed, Messages, messages_of
 from data_generator.sinks.files import file_sink
@@ -55,6 +57,16 @@ def injected(request, world, start):
     return unit, records, Injector(PLAN)
 
 
+class FakeClock:
+    """Time that passes at once."""
+
+    def now(self):
+        return 0.0
+
+    def wait_until(self, at):
+        return True
+
+
 def told(messages):
     return [json.loads(line) for line in messages.faults]
 
@@ -67,6 +79,7 @@ def test_what_is_told_is_what_happens(injected):
     if unit.entity == "events":
         kinds = Counter(fault["fault"] for fault in faults)
         assert set(kinds) == {fault["kind"] for fault in EVERY_KIND}
+        assert kinds.pop("unknown_reference") / records["product_id"].count() == pytest.approx(0.05, rel=0.4)
         assert all(0.03 < count / len(records) < 0.07 for count in kinds.values())
     good, bad = [], 0
     for value in [*messages.values, *(late.value for late in messages.delayed)]:
@@ -100,6 +113,64 @@ def test_a_record_has_the_same_fault_whatever_window_it_is_made_in(injected, wor
         made = Shop(world).records(unit.entity, low, high)
         parts |= set(injector.messages(part, made).faults)
     assert parts == whole
+
+
+def test_each_fault_does_what_it_says(injected):
+    unit, records, injector = injected
+    contract, key = CONTRACTS[unit.entity], CONTRACTS[unit.entity].key
+    clean, at = messages_of(unit, records).values, records["occurred_at"]
+    place = {row: n for n, row in enumerate(records.select(key).rows())}
+    messages = injector.messages(unit, records)
+    found = {tuple(getattr(r, name) for name in key): r for v in messages.values if (r := readable(contract, v))}
+    faults = {tuple(fault["key"]): fault for fault in told(messages)}
+    faulty = {place[row] for row in faults}
+    delays = []
+    for row, fault in faults.items():
+        n = place[row]
+        here = [position for position, value in enumerate(messages.values) if value == clean[n]]
+        if fault["fault"] == "late":
+            (late,) = [message for message in messages.delayed if message.value == clean[n]]
+            assert not here and late.due - at.to_physical()[n] == pytest.approx(fault["seconds"] * SECOND, abs=1000)
+            delays.append(fault["seconds"])
+        elif fault["fault"] == "duplicated":
+            assert len(here) == fault["copies"] == 3
+        elif fault["fault"] == "reordered":
+            after = [m for m in range(n + 1, min(n + 6, len(records))) if m not in faulty]
+            assert all(messages.values.index(clean[m]) < here[0] for m in after)
+        elif fault["fault"] == "clock_skew":
+            assert not here and 0 < abs((found[row].occurred_at - at[n]).total_seconds()) <= 300
+        elif fault["fault"] == "unknown_reference":
+            assert not here and "_" + "0" * 16 in found[row].model_dump_json()
+    kinds = {fault["fault"] for fault in faults.values()}
+    assert ("unknown_reference" in kinds) == (unit.entity in ("events", "orders"))
+    if unit.entity == "events":
+        assert {"late", "duplicated", "reordered", "clock_skew"} <= kinds
+        assert np.mean(delays) == pytest.approx(3600, rel=0.3) and np.std(delays) > 1800
+
+
+def readable(contract, value):
+    try:
+        return contract.model_validate_json(value)
+    except (ValidationError, UnicodeDecodeError):
+        return None
+
+
+def test_a_replay_of_what_was_made_has_the_faults_that_it_had(world, start, tmp_path):
+    hour = Piece(("events",), start, start + HOUR)
+    for made_with, replayed_with in ((PLAN, None), (None, PLAN)):
+        folder = tmp_path / ("faults" if made_with else "clean")
+        folder.mkdir()
+        ledger, first, again = Ledger(folder / "made.jsonl"), Line(), Line()
+        with ledger.writing():
+            masters = Recipe.of(world, EVERYDAY, Line(), ledger)
+            send_masters(masters, start + HOUR, Line(), ledger)
+            send(Recipe.of(world, EVERYDAY, first, ledger, made_with), [hour], first, ledger)
+            send(Recipe.of(world, EVERYDAY, Line(), ledger), pieces(ledger, [(start, start + HOUR)]), Line(), ledger)
+            clock = FakeClock()
+            run_replay(world, EVERYDAY, start, start + HOUR, 3600.0, again, ledger, clock, replayed_with)
+        assert set(first.values) <= set(again.values)
+        told_of = folder / "faults.jsonl"
+        assert told_of.exists() == (made_with is not None)
 
 
 kinds = st.sampled_from([fault["kind"] for fault in EVERY_KIND])
@@ -255,15 +326,17 @@ def test_what_was_begun_with_faults_is_made_again_with_them(world, start, tmp_pa
         lines = ledger.path.read_text().splitlines(keepends=True)
         ledger.path.write_text(lines[0])  # killed before it was known as sent
     with ledger.writing():
-        send(Recipe.of(world, EVERYDAY, sink, ledger), unfinished(world, ledger), sink, ledger)
+        send(Recipe.of(world, EVERYDAY, sink, ledger), unfinished(world, sink, ledger), sink, ledger)
     assert file.read_bytes() == before and (tmp_path / "faults.jsonl").read_text() == told * 2
     minutes = list(manifest(world, EVERYDAY, ledger, start, start + DAY))
     assert sum(minute.digest.count for minute in minutes) == ledger.made("events").count > 0
-    for plan in tmp_path.glob("faults-*.json"):
-        plan.unlink()
-    kept_plan.cache_clear()
-    with pytest.raises(CrmError, match="cannot be made again"):
-        list(manifest(world, EVERYDAY, ledger, start, start + DAY))
+    (kept,) = tmp_path.glob("faults-*.json")
+    kept.write_text('{"seed": ')
+    for says in ("is damaged", "is missing"):
+        kept_plan.cache_clear()
+        with pytest.raises(CrmError, match=f"{says}.*cannot be made again"):
+            list(manifest(world, EVERYDAY, ledger, start, start + DAY))
+        kept.unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize(

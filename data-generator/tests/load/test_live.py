@@ -7,7 +7,7 @@ from data_generator.encode import digest_of
 from data_generator.load.live import change_rate, close_run, run_live
 from data_generator.load.replay import run_replay
 from data_generator.load.store import ProfileFile
-from data_generator.load.work import unfinished
+from data_generator.load.work import Recipe, send, unfinished
 from data_generator.world.config import DAY, SECOND
 from data_generator.world.load import Change
 from data_generator.world.records import Shop
@@ -89,7 +89,7 @@ def test_a_run_holds_the_same_records_backfilled_or_replayed(world, ledger, load
 
 def test_a_change_of_rate_takes_effect_and_the_run_stays_reproducible(world, ledger, load):
     clock = FakeClock()
-    clock._at = {20: lambda: change_rate(load, 200.0)}
+    clock._at = {20: lambda: change_rate(ledger, load, 200.0)}
     by_second = {}
     live(world, ledger, load, clock=clock, seconds=60, on_second=lambda n, made: by_second.setdefault(n, made))
     assert sum(by_second[n] for n in range(5, 20)) == pytest.approx(15 * 50, rel=0.2)
@@ -97,7 +97,30 @@ def test_a_change_of_rate_takes_effect_and_the_run_stays_reproducible(world, led
     assert load.read().changes[1] == Change(NOON + 1 + 20, 200.0)
     check_made_again(world, ledger, load)
     with pytest.raises(UsageError, match="no live run is going on"):
-        change_rate(load, 10.0)
+        change_rate(ledger, load, 10.0)
+
+
+def test_a_killed_run_has_no_rate_to_change(world, load, tmp_path):
+    load.append(Change(NOON, 50.0))
+    ledger = Ledger(tmp_path / "made.jsonl")
+    with pytest.raises(UsageError, match="no live run is going on"):
+        change_rate(ledger, load, 10.0)
+    with ledger.writing():
+        change_rate(ledger, load, 10.0)
+    assert (load.asked_for(), load.asked_for()) == (10.0, None)
+
+
+def test_a_run_whose_sink_failed_is_finished_with_the_records_that_were_put(world, ledger, load):
+    failing = Kept(fails_at=30)
+    with pytest.raises(CrmError, match="the broker is away"):
+        live(world, ledger, load, failing)
+    put = {unit: records for unit, records in failing.units if unit in ledger.unfinished_units()}
+    assert len(put) == len(ENTITIES)
+    again = Kept()
+    send(Recipe.of(world, load.read(), again, ledger), unfinished(world, again, ledger), again, ledger)
+    for unit, records in again.units:
+        assert records.equals(put[unit])
+    check_made_again(world, ledger, load)
 
 
 @pytest.mark.parametrize("after_stall", ["catch-up", "skip"])
@@ -138,7 +161,7 @@ def test_a_second_is_begun_whole_and_a_killed_run_is_ended_where_it_was(world, l
     assert {unit.entity for unit in ledger.unfinished_units()} == set(ENTITIES)
     lines = load.path.read_text().splitlines()
     load.path.write_text(lines[0] + "\n" + lines[1][:-5])  # what a kill leaves
-    assert [piece.entities[0] for piece in unfinished(world, ledger)]
+    assert [piece.entities[0] for piece in unfinished(world, Kept(), ledger)]
     close_run(ledger, load)
     assert load.read().changes == (Change(NOON + 1, 50.0), Change(NOON + 2, None, empties=True))
 
@@ -158,7 +181,8 @@ def test_a_clock_that_went_back_is_refused(world, ledger, load):
         live(world, ledger, load, clock=clock)
 
 
-def test_a_profile_that_somebody_damaged_is_named(load):
-    load.path.write_text('{"at": 1, "tps": 5}\n{"when": 2}\n')
+@pytest.mark.parametrize("line", [b'{"when": 2}', b"\xff\xfe"])
+def test_a_profile_that_somebody_damaged_is_named(load, line):
+    load.path.write_bytes(b'{"at": 1, "tps": 5}\n' + line + b"\n")
     with pytest.raises(CrmError, match="line 2, is no change of the load"):
         load.read()

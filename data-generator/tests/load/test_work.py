@@ -96,14 +96,14 @@ def test_what_failed_to_be_sent_is_unfinished_and_sent_again(world, ledger):
         sent(world, day(world, ledger), Kept(fails_at=1), ledger)
     assert ledger.made("events").count == 0
     again = Kept()
-    assert sent(world, unfinished(world, ledger), again, ledger) == again.records > 0
+    assert sent(world, unfinished(world, again, ledger), again, ledger) == again.records > 0
     assert ledger.unfinished_units() == []
 
 
 def test_a_ledger_of_another_world_is_refused(world, ledger):
     sent(world, day(world, ledger), Kept(), ledger)
     with pytest.raises(UsageError, match="the settings now say world"):
-        unfinished(replace(world, seed=8), ledger)
+        unfinished(replace(world, seed=8), Kept(), ledger)
 
 
 def test_large_days_are_made_in_parts_that_fit_into_memory(world):
@@ -142,7 +142,7 @@ def test_a_worker_that_is_killed_ends_with_one_sentence(world, ledger):
     with pytest.raises(CrmError, match=r"a worker was killed.*fewer --workers"):
         sent(world, day(world, ledger, last=date(2026, 3, 6)), Deadly(), ledger, workers=2)
     assert ledger.made("events").count == 0
-    assert sent(world, unfinished(world, ledger), Kept(), ledger) > 0
+    assert sent(world, unfinished(world, Kept(), ledger), Kept(), ledger) > 0
 
 
 class Deadly(Kept):
@@ -163,11 +163,11 @@ def test_files_hold_the_records_in_every_format(world, tmp_path):
         "parquet": pl.read_parquet,
     }
     for kind, reader in read.items():
-        sink = file_sink(load_settings(), str(tmp_path), kind)
-        ledger = Ledger(tmp_path / f"{kind}.jsonl")
+        sink = file_sink(load_settings(), str(tmp_path / kind), kind)
+        ledger = Ledger(tmp_path / kind / "made.jsonl")
         with ledger.writing():
             sent(world, [Piece(("orders",), start, start + DAY)], sink, ledger)
-        (file,) = (tmp_path / "orders").glob(f"*.{kind}")
+        (file,) = (tmp_path / kind / "orders").glob(f"*.{kind}")
         found = reader(file)
         assert found.columns == expected.columns
         assert found["order_id"].to_list() == expected["order_id"].to_list()

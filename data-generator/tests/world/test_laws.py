@@ -16,8 +16,9 @@ from data_generator.world.customers import _settled, customer_ids
 from data_generator.world.load import EVERYDAY, Change, Profile
 from data_generator.world.records import Shop
 from data_generator.world.rhythm import campaigns, everyday_rate
-from data_generator.world.visits import response
+from data_generator.world.visits import check_room, response
 from data_platform_core.contracts import CONTRACTS
+from data_platform_core.errors import UsageError
 
 DAYS = 100
 NINETY_NINE = 2.576  # the normal quantile of a two-sided 99% interval
@@ -74,6 +75,11 @@ def test_the_retention_contract_holds(busy, lived, age, point):
     back = due.join(lived["visits"], on=["customer_id", "day"], how="semi")
     assert len(due) >= 30_000
     within(len(back), len(due), getattr(busy.retention, point))
+
+
+def test_the_retention_contract_holds_over_fifty_thousand_of_each_age(busy):
+    for each in retention(busy, 200):
+        assert each.customers >= 50_000 and each.holds, each
 
 
 def test_what_is_told_of_retention_is_what_events_show(busy, lived):
@@ -221,6 +227,17 @@ def test_a_day_has_its_rhythm_and_a_year_its_growth_and_its_mean(world):
     feast = world.day_number(np.array([world.midnight(date(2026, 2, 17))]))[0]  # the lunar new year
     days = year.reshape(365, -1).sum(axis=1)
     assert days[feast] > 1.1 * days[feast + 7]
+    weekday = np.array([day.weekday() for day in world.days(world.opened_on, world.closes_on)[:365]])
+    assert days[weekday == 6].mean() > 1.08 * days[weekday == 4].mean()  # Sundays and Fridays
+
+
+def test_prices_change_with_time_and_customers_have_several_devices(world, lived):
+    prices = lived["products"].group_by("product_id").agg(pl.col("price_minor").n_unique())
+    assert (prices["price_minor"] > 1).mean() > 0.9
+    start = world.opened_at + 100 * DAY
+    events = Shop(world).records("events", start, start + 14 * DAY).filter(pl.col("customer_id").is_not_null())
+    devices = events.group_by("customer_id").agg(pl.col("device").n_unique(), pl.col("visitor_id").n_unique())
+    assert (devices["device"] > 1).any() and devices["device"].equals(devices["visitor_id"])
 
 
 def test_a_flash_sale_draws_visitors_to_its_category(busy):
@@ -263,6 +280,33 @@ def test_a_spike_keeps_its_plan(world, tps):
         assert (np.abs(peak / tps - 1) < 0.05).mean() >= 0.95
 
 
+def test_a_run_begun_as_another_ends_begins_with_an_empty_shop(world):
+    first = world.opened_at // SECOND + 200 * 86_400
+    plan = Profile().grown(
+        Change(first - 300, 50.0), Change(first, None, empties=True), Change(first, 100.0), Change(first + 60, 70.0)
+    )
+    shop = Shop(world, plan)
+    made = [shop.records("events", at * SECOND, (at + 10) * SECOND).height for at in (first, first + 10, first + 70)]
+    assert made == pytest.approx([1000, 1000, 700], rel=0.12)
+
+
+def test_a_load_says_the_same_whatever_came_before(world):
+    first = world.opened_at // SECOND + 200 * 86_400
+    changes = [Change(first + 100 * n, [50.0, None, 80.0][n % 3], ramp=20 * (n % 2)) for n in range(30)]
+    whole = Profile(tuple(changes)).rate(world, first, first + 3000)
+    for at in range(first, first + 3000, 170):
+        part = Profile(tuple(changes)).rate(world, at, at + 170)[: first + 3000 - at]
+        assert part.tolist() == whole[at - first : at - first + 170].tolist()
+        overrides = Profile(tuple(changes)).is_override(at, at + 5)
+        assert overrides.tolist() == [changes[(second - first) // 100].tps is not None for second in range(at, at + 5)]
+
+
+def test_a_load_without_room_for_its_customers_is_refused(world):
+    check_room(world)
+    with pytest.raises(UsageError, match=r"come .* times a day by their retention"):
+        check_room(replace(world, customers=50 * world.customers))
+
+
 def test_a_fall_of_the_load_lets_visitors_finish(world):
     first = world.opened_at // SECOND + 200 * 86_400
     plan = Profile().grown(Change(first, 500.0), Change(first + 60, 5.0), Change(first + 240, None, empties=True))
@@ -301,7 +345,7 @@ worlds = st.builds(
     time_zone=st.sampled_from(["Asia/Seoul", "America/New_York", "Australia/Lord_Howe", "UTC"]),
     currency=st.just("KRW"),
     locale=st.sampled_from(["ko_KR", "en_GB"]),
-    growth_per_year=st.floats(-0.9, 3),
+    growth_per_year=st.floats(-0.9, 2),
     known_share=shares,
     retention=st.lists(shares, min_size=3, max_size=3, unique=True).map(
         lambda found: Retention(*sorted(found, reverse=True))

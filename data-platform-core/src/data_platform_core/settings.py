@@ -75,11 +75,11 @@ class Settings(BaseSettings):
     fail_point: str | None = Field(None, description="Tests only: where this process kills itself.")
 
     world_seed: int = Field(42, ge=0, lt=2**63)
-    world_opened_on: date = date(2025, 11, 1)
+    world_opened_on: date = Field(date(2025, 11, 1), ge=date(2000, 1, 1), le=date(2100, 1, 1))
     world_customers: int = Field(20_000, ge=1, le=10_000_000, description="At the end of the shop's first year.")
     world_products: int = Field(200, ge=1, le=1_000_000)
     world_events_per_day: int = Field(20_000, ge=1, le=1_000_000_000, description="The mean of the first year.")
-    world_growth_per_year: float = Field(0.25, ge=-0.9, le=10)
+    world_growth_per_year: float = Field(0.25, ge=-0.9, le=2)
     world_known_share: float = Field(0.55, gt=0, le=1, description="Share of sessions whose customer is known.")
     world_retention_d1: float = Field(0.28, gt=0, le=1, description="Customers who come 1 day after they signed up.")
     world_retention_d7: float = Field(0.13, gt=0, le=1)

@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_platform_core.derive.canonical import Digest
-from data_platform_core.errors import UsageError
+from data_platform_core.errors import CrmError, UsageError
 from data_platform_core.ledger.made import Ledger, Unit
 
 HOUR = Unit("events", 3_600_000_000, 7_200_000_000, "w")
@@ -43,6 +43,24 @@ def test_a_line_cut_short_by_a_crash_is_not_a_line(tmp_path):
         ledger.begin([HOUR])
     assert ledger.made("events") == Digest(3, 5, 7)
     assert len((tmp_path / "made.jsonl").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("line", [b"{", b"\xff\xff"])
+def test_a_damaged_line_is_named(tmp_path, line):
+    ledger = Ledger(tmp_path / "made.jsonl")
+    ledger.begin([HOUR])
+    with ledger.path.open("ab") as file:
+        file.write(line + b"\n")
+    with pytest.raises(CrmError, match=r"made\.jsonl, line 2, is no line of a ledger"):
+        ledger.made("events")
+
+
+def test_a_ledger_is_held_while_somebody_writes_to_it(tmp_path):
+    ledger = Ledger(tmp_path / "made.jsonl")
+    assert not ledger.is_held()
+    with ledger.writing():
+        assert Ledger(ledger.path).is_held()
+    assert not ledger.is_held()
 
 
 def test_two_generators_at_once_are_refused(tmp_path):

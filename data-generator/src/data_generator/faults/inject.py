@@ -71,7 +71,9 @@ class Injector:
         """The messages of a unit's records, faults among them."""
         entity = unit.entity
         chosen = self._chosen(entity, records)
-        clean = messages_of(unit, self._altered(unit, records))
+        altered = self._altered(unit, records)
+        clean = messages_of(unit, altered)
+        is_other = _differs(entity, records, altered)
         values, copies = list(clean.values), np.ones(len(records), dtype=np.int64)
         place = np.arange(len(records), dtype=np.float64)
         delayed: list[Delayed] = []
@@ -81,6 +83,8 @@ class Injector:
         at = records["occurred_at"].to_physical()
         for row in np.flatnonzero(chosen >= 0).tolist():
             fault = self.plan.faults[chosen[row]]
+            if isinstance(fault, Skewed | Unknown) and not is_other[row]:
+                continue  # it refers to nothing, or its clock went right
             expected, more = "silver", dict[str, Any]()
             if isinstance(fault, Late):
                 delay = self._delay(fault, counters[row : row + 1])
@@ -121,6 +125,13 @@ class Injector:
         if fault.distribution == "uniform":
             return luck * fault.max_seconds
         return min(-float(np.log(1.0 - luck)) * fault.mean_seconds, fault.max_seconds)
+
+
+def _differs(entity: str, records: pl.DataFrame, altered: pl.DataFrame) -> pl.Series:
+    """Which records have another value where a fault may put one."""
+    fields = ["occurred_at", *filter(None, [_REFERENCE[entity]])]
+    same = [records[field].eq_missing(altered[field]) for field in fields]
+    return ~pl.select(pl.all_horizontal(same)).to_series()
 
 
 def _counters(entity: str, records: pl.DataFrame) -> U64:

@@ -35,8 +35,8 @@ class Late(_Fault):
 
     kind: Literal["late"]
     distribution: Literal["exponential", "uniform"] = "exponential"
-    mean_seconds: float = Field(600, gt=0)
-    max_seconds: float = Field(3 * 86_400, gt=0)
+    mean_seconds: float = Field(600, gt=0, le=365 * 86_400, allow_inf_nan=False)
+    max_seconds: float = Field(3 * 86_400, gt=0, le=365 * 86_400, allow_inf_nan=False)
 
 
 class Duplicated(_Fault):
@@ -93,7 +93,7 @@ class Plan(BaseModel):
     def _leave_something(self) -> Plan:
         for entity in ENTITIES:
             total = sum(fault.share for fault in self.faults if entity in fault.entities)
-            if total > 1:
+            if total > 1 + 1e-9:  # twenty shares of 0.05 add up to a little more
                 raise ValueError(f"the shares of {entity} add up to {total:g}: a record can have one fault only")
         return self
 
@@ -106,7 +106,9 @@ class Plan(BaseModel):
 def keep_plan(folder: Path, plan: Plan) -> None:
     """Keep a plan beside the ledger whose windows carry its id."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"faults-{plan.id}.json").write_text(plan.model_dump_json())
+    whole = folder / f"faults-{plan.id}.new"
+    whole.write_text(plan.model_dump_json())
+    whole.replace(folder / f"faults-{plan.id}.json")
 
 
 @lru_cache(maxsize=16)  # asked for every unit
@@ -114,12 +116,15 @@ def kept_plan(folder: Path, id_: str) -> Plan:
     """The plan that a ledger's windows carry.
 
     Raises:
-        CrmError: its file is not there.
+        CrmError: its file is not there, or damaged.
     """
     file = folder / f"faults-{id_}.json"
     if not file.exists():
         raise CrmError(f"{file} is missing: without it, what was made with those faults cannot be made again")
-    return Plan.model_validate_json(file.read_text())
+    try:
+        return Plan.model_validate_json(file.read_bytes())
+    except ValidationError:
+        raise CrmError(f"{file} is damaged: without it, what was made with those faults cannot be made again") from None
 
 
 def read_plan(file: Path) -> Plan:

@@ -8,17 +8,7 @@ from typing import Literal, Protocol
 
 from data_generator.faults.plan import Plan
 from data_generator.load.store import ProfileFile
-from data_generator.load.work import (
-    MASTERS,
-    MASTERS_FIRST,
-    Delivery,
-    Maker,
-    Piece,
-    Recipe,
-    master_windows,
-    pieces,
-    send,
-)
+from data_generator.load.work import MASTERS_FIRST, Delivery, Maker, Piece, Recipe, send_masters
 from data_generator.sinks import Sink
 from data_generator.world.config import SECOND, World
 from data_generator.world.load import Change
@@ -84,15 +74,15 @@ def run_live(
     close_run(ledger, load)
     # visitors are customers and buy products, which must be known before; then those of the while that took
     recipe = Recipe.of(world, load.read(), sink, ledger)
-    _send_masters(recipe, now, sink, ledger)
+    send_masters(recipe, now * SECOND, sink, ledger)
     first = int(clock.now()) + 1
-    _send_masters(recipe, first, sink, ledger)
+    send_masters(recipe, first * SECOND, sink, ledger)
     todo = [replace(change, at=first + change.at) for change in rates]
     load.asked_for()  # of an earlier run
     profile = load.read()
     recipe = Recipe.of(world, profile, sink, ledger, plan)
     maker, delivery = Maker(recipe), Delivery(sink, ledger)
-    second, records = first, 0
+    second, begun, records = first, first, 0
     try:
         while seconds is None or second < first + seconds:
             if not clock.wait_until(second + 1):
@@ -112,6 +102,7 @@ def run_live(
             maker.shop.profile = profile
             piece = Piece(MASTERS_FIRST, second * SECOND, until * SECOND)
             delivery.begin(recipe.units(piece))
+            begun = until
             units = maker(piece)
             delivery.deliver(units)
             made = sum(unit.digest.count for unit in units)
@@ -121,13 +112,9 @@ def run_live(
             if second % 3600 == 0:
                 ledger.compact()
     finally:
-        load.append(Change(second, None, empties=True))
+        load.append(Change(begun, None, empties=True))  # what was begun is sent again: it stays in the profile
     delivery.finish()
     return LiveRun(first, second - first, records)
-
-
-def _send_masters(recipe: Recipe, until: int, sink: Sink, ledger: Ledger) -> None:
-    send(recipe, pieces(ledger, master_windows(recipe.world, until * SECOND), MASTERS), sink, ledger)
 
 
 def close_run(ledger: Ledger, load: ProfileFile) -> None:
@@ -139,13 +126,13 @@ def close_run(ledger: Ledger, load: ProfileFile) -> None:
         load.append(Change(last, None, empties=True))
 
 
-def change_rate(load: ProfileFile, tps: float) -> None:
+def change_rate(ledger: Ledger, load: ProfileFile, tps: float) -> None:
     """Let the live run that is going on have another rate, from its next second on.
 
     Raises:
         UsageError: no live run is going on.
     """
     changes = load.read().changes
-    if not changes or changes[-1].tps is None:
+    if not changes or changes[-1].tps is None or not ledger.is_held():  # the last run may have been killed
         raise UsageError("no live run is going on: start one with `crm generate live`")
     load.ask_for(tps)

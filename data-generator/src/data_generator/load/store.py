@@ -26,7 +26,7 @@ class ProfileFile:
         if not self.path.exists():
             return Profile()
         changes = []
-        for number, line in enumerate(self.path.read_text().splitlines(keepends=True), 1):
+        for number, line in enumerate(self.path.read_text(errors="replace").splitlines(keepends=True), 1):
             if not line.endswith("\n"):
                 break  # cut short by a crash: it was never in force
             try:

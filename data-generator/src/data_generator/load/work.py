@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -11,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import count
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import polars as pl
 
 from data_generator.encode import digest_of
 from data_generator.faults.inject import Injector
-from data_generator.faults.plan import Plan, keep_plan
+from data_generator.faults.plan import Plan, keep_plan, kept_plan
 from data_generator.messages import Delayed, Messages
 from data_generator.sinks import Sink
 from data_generator.world.config import HOUR, World
@@ -27,7 +28,7 @@ from data_generator.world.load import FOR_EVER, Profile
 from data_generator.world.records import Shop
 from data_platform_core.derive.canonical import Digest
 from data_platform_core.errors import CrmError, UsageError
-from data_platform_core.ledger.made import Ledger, Unit
+from data_platform_core.ledger.made import Ledger, Unit, mend_last_line
 
 MASTERS = ("products", "profiles")
 MASTERS_FIRST = (*MASTERS, "orders", "events")
@@ -108,19 +109,31 @@ def master_windows(world: World, end: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + month, end)
 
 
-def unfinished(world: World, ledger: Ledger) -> list[Piece]:
-    """What an earlier run began and was not known to have sent; silver settles repeats.
+def check_world(world: World, ledger: Ledger) -> None:
+    """Whether a ledger is of this world.
 
     Raises:
-        UsageError: the ledger holds records of another world.
+        UsageError: it holds records of another one.
     """
     others = ledger.worlds() - {world.id}
     if others:
         raise UsageError(
             f"the ledger holds records of world {', '.join(sorted(others))}, "
             f"and the settings now say world {world.id}: "
-            "restore the CRM_WORLD_… and CRM_SHOP_… settings, or begin anew with `crm reset`"
+            "restore the CRM_WORLD_… and CRM_SHOP_… settings (--customers and --events-per-day stand for two of them), "
+            "or begin anew with `crm reset` or another --out"
         )
+
+
+def unfinished(world: World, sink: Sink, ledger: Ledger) -> list[Piece]:
+    """What an earlier run began and was not known to have sent; silver settles repeats.
+
+    Raises:
+        UsageError: the ledger holds records of another world, or with faults that the sink cannot hold.
+    """
+    check_world(world, ledger)
+    for faults in {unit.faults for unit in ledger.unfinished_units()} - {""}:
+        sink.check_faults(kept_plan(ledger.path.parent, faults))
     return [Piece((unit.entity,), unit.start, unit.end, unit.faults) for unit in ledger.unfinished_units()]
 
 
@@ -184,7 +197,16 @@ _maker: Maker | None = None  # of a worker's process
 
 def _become_maker(recipe: Recipe) -> None:
     global _maker
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _maker = Maker(recipe)
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever, and write beside the next run."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _make(piece: Piece) -> list[Made]:
@@ -201,6 +223,7 @@ class Delivery:
         self._came = count()
         self._owed: dict[Unit, tuple[Digest, int]] = {}  # new units of which so many messages are still to come
         self._faults = ledger.path.with_name("faults.jsonl")
+        mend_last_line(self._faults)
 
     def begin(self, units: list[Unit]) -> None:
         """Know the units of a piece as begun."""
@@ -246,6 +269,11 @@ class Delivery:
                 else:
                     self._owed[unit] = (digest, left - 1)
         return complete
+
+
+def send_masters(recipe: Recipe, until: int, sink: Sink, ledger: Ledger) -> None:
+    """Make and send what is missing of the master data before a time, in microseconds since 1970."""
+    send(recipe, pieces(ledger, master_windows(recipe.world, until), MASTERS), sink, ledger)
 
 
 def send(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import polars as pl
 import pyarrow.fs
@@ -15,7 +17,7 @@ import pyarrow.parquet
 from data_generator.encode import write_ndjson
 from data_generator.faults.plan import Late, Plan
 from data_generator.messages import Delayed, Messages
-from data_platform_core.contracts import CONTRACTS
+from data_platform_core.contracts import CONTRACTS, ENTITIES
 from data_platform_core.derive.arrow import arrow_schema
 from data_platform_core.derive.fields import fields_of
 from data_platform_core.errors import CrmError, UsageError
@@ -74,15 +76,19 @@ class FileSink:
         written = f"{target}.half" if is_local else target
         try:
             if is_local:
-                self.files.create_dir(f"{self.root}/{unit.entity}", recursive=True)
-            with self.files.open_output_stream(written) as file:
-                write(file)
-            if is_local:
-                self.files.move(written, target)
+                Path(written).parent.mkdir(parents=True, exist_ok=True)
+                with Path(written).open("wb") as file:
+                    write(file)
+                    file.flush()
+                    os.fsync(file.fileno())  # before the ledger says that it was sent
+                Path(written).replace(target)
+            else:
+                with self.files.open_output_stream(written) as file:
+                    write(file)
         except OSError as error:
             with suppress(OSError):
                 if is_local:
-                    self.files.delete_file(written)
+                    Path(written).unlink()
             raise CrmError(f"{target} could not be written: {error}; nothing half-written is left") from None
 
     def _write_to(self, file: Any, entity: str, records: pl.DataFrame) -> None:
@@ -133,11 +139,25 @@ def file_sink(settings: Settings, out: str, format_: Format) -> FileSink:
             raise CrmError(f"no S3 store answers at {settings.s3_url}: {str(error).splitlines()[0]}") from None
         if found.type == pyarrow.fs.FileType.NotFound:
             raise CrmError(f"the S3 store at {settings.s3_url} has no bucket {bucket}: make it, or name another")
-        return FileSink(files, root, format_)
+        return _of_one_format(FileSink(files, root, format_), out)
     if "://" in out:
         raise UsageError(f"--out {out} is neither a folder nor s3://bucket/prefix")
-    files = pyarrow.fs.LocalFileSystem()
-    root = files.normalize_path(out).rstrip("/") or "/"
-    if files.get_file_info(root).type == pyarrow.fs.FileType.File:
+    if Path(out).is_file():
         raise UsageError(f"--out {out} is a file: name a folder")
-    return FileSink(files, root, format_)
+    return _of_one_format(FileSink(pyarrow.fs.LocalFileSystem(), str(Path(out)), format_), out)
+
+
+def _of_one_format(sink: FileSink, out: str) -> FileSink:
+    for entity in ENTITIES:
+        chosen = pyarrow.fs.FileSelector(f"{sink.root}/{entity}", allow_not_found=True)
+        try:
+            files = sink.files.get_file_info(chosen)
+        except OSError as error:
+            raise CrmError(f"--out {out} could not be read: {error}") from None
+        for file in files:
+            if file.extension in get_args(Format) and file.extension != sink.format:
+                raise UsageError(
+                    f"--out {out} holds {file.extension} files, and what was made is not made again in another format: "
+                    f"say --format {file.extension}, or name another folder"
+                )
+    return sink

@@ -6,8 +6,9 @@ grows at its end, so what it says of the past never changes.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise, zip_longest
 
 import numpy as np
@@ -46,15 +47,23 @@ class Profile:
         assert all(a.at <= b.at for a, b in pairwise(grown)), "a profile grows at its end"
         return Profile(grown)
 
-    @property
+    @cached_property
     def cuts(self) -> list[int]:
         """The seconds at which everybody leaves."""
         return [change.at for change in self.changes if change.empties]
 
+    def _from(self, second: int) -> tuple[Change, ...]:
+        """The change in force at a second, and those after it: what came before says nothing of it."""
+        return self.changes[max(bisect_right(self._seconds, second) - 1, 0) :]
+
+    @cached_property
+    def _seconds(self) -> list[int]:
+        return [change.at for change in self.changes]
+
     def is_override(self, first: int, end: int) -> np.ndarray:
         """Which of the seconds [first, end) have a rate of their own."""
         overridden = np.zeros(end - first, dtype=bool)
-        for change in self.changes:
+        for change in self._from(first):
             overridden[max(change.at - first, 0) :] = change.tps is not None
         return overridden
 
@@ -62,7 +71,7 @@ class Profile:
         """Records of visits a second, of the seconds [first, end)."""
         rate = everyday_rate(world, first, end)
         usual = rate.copy() if self.changes else rate
-        for change in self.changes:
+        for change in self._from(first):
             start = max(change.at - first, 0)
             if start >= end - first:
                 break
@@ -108,7 +117,9 @@ def session_rate(world: World, profile: Profile, response: Response, first: int,
     After a fall of the rate none may start for a while: visitors finish what they began.
     """
     rate = profile.rate(world, first, end) / response.records
-    for second, rise, until in _rises(world, profile):
+    rises = _rises(world, profile)
+    felt = bisect_left(rises, (first - len(response.surplus),))
+    for second, rise, until in rises[felt : bisect_left(rises, (end,))]:
         low, high = max(first, second), min(end, second + len(response.surplus), until)
         if low < high:
             rate[low - first : high - first] += rise * response.surplus[low - second : high - second]
@@ -117,13 +128,15 @@ def session_rate(world: World, profile: Profile, response: Response, first: int,
 
 @lru_cache(maxsize=8)
 def _rises(world: World, profile: Profile) -> list[tuple[int, float, int]]:
-    """Seconds in which a change raises or lowers the rate, by how much, and until when that is felt."""
+    """Seconds in which a change raises or lowers the rate, by how much, and until when that is felt; ascending."""
     rises: list[tuple[int, float, int]] = []
+    cuts = [*profile.cuts, FOR_EVER]
     for change, following in zip_longest(profile.changes, profile.changes[1:]):
-        until = next((at for at in profile.cuts if at > change.at), FOR_EVER)
+        next_cut = bisect_right(cuts, change.at)
+        until = cuts[next_cut]
         last = min(change.at + max(change.ramp, 1), following.at if following else FOR_EVER)
         rates = profile.rate(world, change.at - 1, last)
-        if change.empties:
+        if cuts[next_cut - 1] == change.at:  # by this change, or by one before it in the same second
             rates[0] = 0.0
         rises += [(change.at + n, float(rise), until) for n, rise in enumerate(np.diff(rates))]
     return rises

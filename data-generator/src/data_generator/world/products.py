@@ -19,7 +19,7 @@ from data_generator.world.draws import F64, I64, U64, hash_of
 
 @dataclass(frozen=True)
 class Category:
-    """A leaf of the category tree: its path, what is sold there, and around which price, in 0.01 of the currency."""
+    """A leaf of the category tree: its path, what is sold there, and around which price, in won."""
 
     path: str
     noun: str
@@ -64,6 +64,7 @@ _LAUNCHED_AT_OPENING = 0.6
 _WEEKS_OF_LAUNCHES = 156
 _ENDS = 0.35
 _ZIPF_EXPONENT = 0.85
+_WON_A_MINOR_UNIT = 10  # roughly, of the other currencies: a cent, a yen
 _DRIFT_WEEKS = 8
 _SCARCE_SHARE = 0.08
 
@@ -186,7 +187,8 @@ def price_minor(world: World, product: I64, week: I64) -> I64:
     spread = 0.7 + 0.6 * draws.uniform("price spread", product.astype(np.uint64))
     offer = hash_of(draws, "weekly offer", product.astype(np.uint64), week.astype(np.uint64))
     factor = np.where(draws.uniform("is on offer", offer) < 1 / 7, 0.8, 1.0)
-    return (base * spread * factor * 1.02 ** (week / 52) / 100).astype(np.int64) * 100
+    minor = base if world.currency == "KRW" else base / _WON_A_MINOR_UNIT
+    return (minor * spread * factor * 1.02 ** (week / 52) / 100).astype(np.int64) * 100
 
 
 def stock_levels(world: World, product: I64, week: I64, units_a_week: float) -> I64:

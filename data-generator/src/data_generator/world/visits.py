@@ -6,6 +6,7 @@ the load asks for are filled in. A session is never cut at the border of a windo
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,7 +18,15 @@ from data_generator.world.customers import signed_up_at, signups, visitors_of_da
 from data_generator.world.draws import I64, U64
 from data_generator.world.load import Profile, Response, session_rate
 from data_generator.world.products import categories
-from data_generator.world.rhythm import campaigns, campaigns_within, day_position, hour_quantile, hourly_share
+from data_generator.world.rhythm import (
+    campaigns,
+    campaigns_within,
+    day_position,
+    everyday_rate,
+    hour_quantile,
+    hourly_share,
+)
+from data_platform_core.errors import UsageError
 
 MAX_SESSION = 15 * MINUTE
 STEP_TYPES = (
@@ -263,6 +272,26 @@ def response(world: World) -> Response:
     return Response.of_kernel(np.bincount(second, records, minlength=MAX_SESSION // SECOND) / len(counter))
 
 
+def check_room(world: World) -> None:
+    """Whether the load has room for the visits that customers make by their lives.
+
+    Raises:
+        UsageError: it has not: conversion, stock and the share of known sessions could not be as the settings say.
+    """
+    day = 364  # the end of the first year, of which the settings are
+    start, end = int(world.day_starts[day]), int(world.day_ends[day])
+    lives = len(visitors_of_day(world, day)) + len(signups(world, start, end)[0])
+    sessions = everyday_rate(world, start // SECOND, end // SECOND).sum() / response(world).records
+    room = sessions * world.known_share
+    if lives > room + 3 * room**0.5:  # of a small world, the day may be a busy one
+        least = world.events_per_day * lives / room * 1.05
+        raise UsageError(
+            f"{world.customers:,} customers come {lives:,} times a day by their retention, but "
+            f"{world.events_per_day:,} records a day are {room:,.0f} visits of known customers: ask for fewer customers, or for at least "
+            f"{least:,.0f} records a day (CRM_WORLD_EVENTS_PER_DAY)"
+        )
+
+
 # --- the shop floor ---------------------------------------------------------------------------
 
 
@@ -288,7 +317,8 @@ class Floor:
             sessions = Sessions.joined([self._inside, sessions])
         steps = steps_of(world, sessions)
         stays = np.ones(len(steps.at), dtype=bool)
-        for cut in profile.cuts:
+        within = profile.cuts[bisect_left(profile.cuts, (self._from - MAX_SESSION) // SECOND) :]
+        for cut in within[: bisect_right(within, end // SECOND + MAX_SESSION // SECOND)]:
             stays &= (steps.at < cut * SECOND) | (sessions.start[steps.session] >= cut * SECOND)
         later = np.zeros(len(sessions), dtype=bool)
         later[steps.session[stays & (steps.at >= end)]] = True

@@ -30,7 +30,7 @@ app.callback()(lambda: None)  # one command alone must keep its name
 _FORESEEABLE = {
     errno.ENOSPC: "the disk is full: free some space, then run the same command again",
     errno.EACCES: "run `crm` as the user who installed it",
-    errno.EROFS: "set CRM_HOME or CRM_STACK to a folder that can be written",
+    errno.EROFS: "name a folder that can be written; CRM_HOME and CRM_STACK say where the stack's are",
 }
 
 
@@ -52,9 +52,13 @@ def run(program: typer.Typer) -> None:
         _complain(str(error))
         sys.exit(2 if isinstance(error, UsageError) else 130 if isinstance(error, Interrupted) else 1)
     except OSError as error:
-        if error.errno not in _FORESEEABLE:
+        if error.errno not in _FORESEEABLE and not error.filename:
             raise
-        _complain(f"{error.filename or 'a file'}: {error.strerror}; {_FORESEEABLE[error.errno]}")
+        hint = f"; {_FORESEEABLE[error.errno]}" if error.errno in _FORESEEABLE else ""
+        _complain(f"{error.filename or 'a file'}: {error.strerror}{hint}")
+        sys.exit(1)
+    except MemoryError:
+        _complain("this needs more memory than there is: ask for a smaller window or world")
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

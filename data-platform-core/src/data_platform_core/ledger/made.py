@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from data_platform_core.derive.canonical import Digest
-from data_platform_core.errors import UsageError
+from data_platform_core.errors import CrmError, UsageError
 
 _HOUR = 3_600_000_000
 _JOINED_RECORDS = 200_000
@@ -56,14 +56,29 @@ class Ledger:
             UsageError: another generator writes to it.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.with_suffix(".lock").open("w") as lock:
+        with self._lock_file.open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise UsageError(f"another generator is writing to {self.path}; wait for it or stop it") from None
-            self._mend_last_line()
+            mend_last_line(self.path)
             self.compact()
             yield
+
+    def is_held(self) -> bool:
+        """Whether a generator writes to it now."""
+        try:
+            with self._lock_file.open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return False
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.path.with_suffix(".lock")
 
     def begin(self, units: Sequence[Unit]) -> None:
         """Write down units before their first record is sent: all of them or, cut short, none.
@@ -115,23 +130,31 @@ class Ledger:
         sent = self.sent_units()
         return [unit for unit in self.begun_units() if unit.id not in sent]
 
-    def missing(self) -> Callable[[str, int, int], list[tuple[int, int]]]:
-        """What of a window [start, end) of an entity was never begun, as parts in order; as the ledger is now."""
-        begun: dict[str, list[tuple[int, int]]] = {}
+    def known(self) -> Callable[[str, int, int], list[tuple[int, int, Unit | None]]]:
+        """A window [start, end) of an entity in parts, in order: of which unit each is, or of none; as it is now."""
+        begun: dict[str, list[Unit]] = {}
         for unit in sorted(self.begun_units(), key=lambda unit: unit.start):
-            begun.setdefault(unit.entity, []).append((unit.start, unit.end))
-        starts = {entity: [start for start, _ in windows] for entity, windows in begun.items()}
+            begun.setdefault(unit.entity, []).append(unit)
+        starts = {entity: [unit.start for unit in units] for entity, units in begun.items()}
 
-        def parts(entity: str, start: int, end: int) -> list[tuple[int, int]]:
-            found, known = [], starts.get(entity, [])
+        def parts(entity: str, start: int, end: int) -> list[tuple[int, int, Unit | None]]:
+            found: list[tuple[int, int, Unit | None]] = []
+            edges = starts.get(entity, [])
             # units never overlap: the one that begins before the window is the only one that may reach into it
-            for low, high in begun.get(entity, [])[max(bisect_right(known, start) - 1, 0) : bisect_left(known, end)]:
-                if low > start:
-                    found.append((start, low))
-                start = max(start, high)
-            return [*found, (start, end)] if start < end else found
+            for unit in begun.get(entity, [])[max(bisect_right(edges, start) - 1, 0) : bisect_left(edges, end)]:
+                if unit.start > start:
+                    found.append((start, unit.start, None))
+                if unit.end > start:
+                    found.append((max(start, unit.start), min(end, unit.end), unit))
+                start = max(start, unit.end)
+            return [*found, (start, end, None)] if start < end else found
 
         return parts
+
+    def missing(self) -> Callable[[str, int, int], list[tuple[int, int]]]:
+        """What of a window [start, end) of an entity was never begun, as parts in order; as the ledger is now."""
+        known = self.known()
+        return lambda entity, start, end: [(low, high) for low, high, unit in known(entity, start, end) if unit is None]
 
     def worlds(self) -> set[str]:
         """The worlds whose records the ledger holds; more than one can never agree with one lake."""
@@ -149,8 +172,17 @@ class Ledger:
     def _units(self, state: str) -> Iterator[dict[str, Any]]:
         if not self.path.exists():
             return
-        for line in self.path.read_text().splitlines(keepends=True):
-            if line.endswith("\n") and (group := json.loads(line))["state"] == state:
+        for number, line in enumerate(self.path.read_text(errors="replace").splitlines(keepends=True), 1):
+            if not line.endswith("\n"):
+                break
+            try:
+                group = json.loads(line)
+            except ValueError:
+                raise CrmError(
+                    f"{self.path}, line {number}, is no line of a ledger: {line.strip()[:80]}; "
+                    "bring back a copy of the file, or begin anew with `crm reset` or an empty folder"
+                ) from None
+            if group["state"] == state:
                 if "units" not in group or any("kind" in unit for unit in group["units"]):
                     raise UsageError(
                         f"{self.path} was written by an earlier version, whose world was another one: "
@@ -164,10 +196,12 @@ class Ledger:
             file.flush()
             os.fsync(file.fileno())
 
-    def _mend_last_line(self) -> None:
-        if self.path.exists() and not self.path.read_bytes().endswith(b"\n"):
-            whole = self.path.read_bytes().rpartition(b"\n")[0]
-            self.path.write_bytes(whole + b"\n" if whole else b"")
+
+def mend_last_line(file: Path) -> None:
+    """Take away what a crash has left of a last line."""
+    if file.exists() and not file.read_bytes().endswith(b"\n"):
+        whole = file.read_bytes().rpartition(b"\n")[0]
+        file.write_bytes(whole + b"\n" if whole else b"")
 
 
 def _follows(before: Unit, unit: Unit) -> bool:
