@@ -32,6 +32,7 @@ from data_generator.sinks.kafka import KafkaSink
 from data_generator.world.config import HOUR
 from data_generator.world.records import Shop
 from data_platform_core.contracts import CONTRACTS, ENTITIES
+from data_platform_core.errors import ComponentFailed
 from data_platform_core.kafka import client_settings
 from data_platform_core.layers import TOPICS, lake_table
 from data_platform_core.ledger import stores
@@ -121,6 +122,12 @@ def test_a_wrong_password_is_refused(settings):
         dsn = stores.warehouse_dsn(settings, role)
         with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
             psycopg.connect(dsn, password="wrong")
+
+
+def test_a_topic_that_does_not_exist_is_named(settings, monkeypatch):
+    monkeypatch.setitem(TOPICS, "events", "crm.nothing.v1")
+    with pytest.raises(ComponentFailed, match=r"has no topic crm\.nothing\.v1"):
+        KafkaSink(client_settings(settings))
 
 
 def test_roles_have_no_more_rights_than_they_need(settings):

@@ -287,7 +287,8 @@ def check_room(world: World) -> None:
         least = world.events_per_day * lives / room * 1.05
         raise UsageError(
             f"{world.customers:,} customers come {lives:,} times a day by their retention, but "
-            f"{world.events_per_day:,} records a day are {room:,.0f} visits of known customers: ask for fewer customers, or for at least "
+            f"{world.events_per_day:,} records a day are {room:,.0f} visits of known customers: "
+            "ask for fewer customers, or for at least "
             f"{least:,.0f} records a day (CRM_WORLD_EVENTS_PER_DAY)"
         )
 
