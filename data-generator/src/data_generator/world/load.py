@@ -52,9 +52,9 @@ class Profile:
         """The seconds at which everybody leaves."""
         return [change.at for change in self.changes if change.empties]
 
-    def _from(self, second: int) -> tuple[Change, ...]:
-        """The change in force at a second, and those after it: what came before says nothing of it."""
-        return self.changes[max(bisect_right(self._seconds, second) - 1, 0) :]
+    def _within(self, first: int, end: int) -> tuple[Change, ...]:
+        """The change in force at second `first`, and those up to before `end`: all that says something of them."""
+        return self.changes[max(bisect_right(self._seconds, first) - 1, 0) : bisect_left(self._seconds, end)]
 
     @cached_property
     def _seconds(self) -> list[int]:
@@ -63,7 +63,7 @@ class Profile:
     def is_override(self, first: int, end: int) -> np.ndarray:
         """Which of the seconds [first, end) have a rate of their own."""
         overridden = np.zeros(end - first, dtype=bool)
-        for change in self._from(first):
+        for change in self._within(first, end):
             overridden[max(change.at - first, 0) :] = change.tps is not None
         return overridden
 
@@ -71,10 +71,8 @@ class Profile:
         """Records of visits a second, of the seconds [first, end)."""
         rate = everyday_rate(world, first, end)
         usual = rate.copy() if self.changes else rate
-        for change in self._from(first):
+        for change in self._within(first, end):
             start = max(change.at - first, 0)
-            if start >= end - first:
-                break
             if change.tps is None:
                 rate[start:] = usual[start:]
             elif change.ramp:
