@@ -117,15 +117,15 @@ def _objects_rate(pools: dict[str, pl.Series], rows: int = 20_000) -> float:
 def _to_stand_in(records: pl.DataFrame) -> None:
     """To librdkafka's broker in this process, which keeps nothing."""
     producer = Producer(
-        {"test.mock.num.brokers": 1, "bootstrap.servers": "", "linger.ms": 20, "compression.type": "lz4"}
+        {
+            "test.mock.num.brokers": 1,
+            "linger.ms": 20,
+            "compression.type": "lz4",
+            "queue.buffering.max.messages": 500_000,
+        }
     )
     for key, value in zip(keys_of("events", records), lines_of("events", records), strict=True):
-        while True:
-            try:
-                producer.produce("events", value, key)
-                break
-            except BufferError:
-                producer.poll(0.1)
+        producer.produce("events", value, key)
     assert producer.flush(60) == 0
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from data_generator.cli import _profile_file, _shop_time, world_of
+from data_generator.cli import _books, world_of
 from data_platform_core.contracts import CONTRACTS
 from data_platform_core.settings import Settings
 
@@ -159,12 +159,12 @@ def test_a_full_disk_leaves_nothing_half(tmp_path):
 
 def test_hours_of_a_day_of_changing_clocks_are_the_shops():
     world = world_of(Settings(shop_time_zone="America/New_York"))
-    assert _shop_time(world, datetime(2026, 3, 8, 12)) == 1_772_985_600_000_000  # 16:00 UTC
+    assert world.moment(datetime(2026, 3, 8, 12)) == 1_772_985_600_000_000  # 16:00 UTC
 
 
 def test_each_address_has_a_ledger_of_its_own():
     addresses = ("s3://lake/A", "s3://lake/B", "s3://lake/a/b", "s3://lake/a_b", "s3://lake", "/tmp/lake")
-    assert len({_profile_file(Settings(), address).path for address in addresses}) == len(addresses)
+    assert len({_books(Settings(), address)[0].path for address in addresses}) == len(addresses)
 
 
 def test_a_replay_and_a_live_run_to_files(tmp_path):

@@ -12,7 +12,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import typer
@@ -172,8 +171,7 @@ def live(
 def rate(tps: Annotated[float, typer.Argument(help="Records of visits a second.")], out: Out = None) -> None:
     """Change the rate of the live run that is going on, from the next second on."""
     settings = load_settings()
-    load = _profile_file(settings, out)
-    change_rate(Ledger(load.path.with_name("made.jsonl")), load, _rate("TPS", tps))
+    change_rate(*_books(settings, out), _rate("TPS", tps))
     typer.echo(f"{tps:g} records a second from the next second on")
 
 
@@ -219,7 +217,7 @@ def replay(
         raise UsageError(f"--speed {speed:g} is not between 0.01 and 1000000")
     settings = load_settings()
     world = _made_world(settings)
-    start, stop = (_shop_time(world, at) for at in (first, end))
+    start, stop = (world.moment(at) for at in (first, end))
     if stop <= start:
         raise UsageError(f"the window ends ({end}) before it has begun ({first}): --to must be after --from")
     if stop > time.time() * SECOND:
@@ -255,12 +253,11 @@ def print_manifest(
     """What was made, by entity and minute, as lines of JSON: made again, and held against the ledger."""
     settings = load_settings()
     world = world_of(settings)
-    start = _shop_time(world, first) if first else world.opened_at
-    stop = _shop_time(world, end) if end else world.closes_at
+    start = world.moment(first) if first else world.opened_at
+    stop = world.moment(end) if end else world.closes_at
     if stop <= start:
         raise UsageError(f"the window ends ({end}) before it has begun ({first}): --to must be after --from")
-    load = _profile_file(settings, out)
-    ledger = Ledger(load.path.with_name("made.jsonl"))
+    ledger, load = _books(settings, out)
     if not ledger.path.exists():
         raise UsageError(f"there is no ledger {ledger.path}: nothing was made yet, or --out names another folder")
     check_world(world, ledger)
@@ -288,10 +285,9 @@ def print_cohorts(
     for name, count in counts.items():
         typer.echo(f"{name:<10}{count:>10,}  {count / max(sum(counts.values()), 1):6.1%}")
     for each in realised:
-        share = each.came / max(each.customers, 1)
         says = "within" if each.holds else "outside"
         typer.echo(
-            f"D{each.age:<9}{share:>10.2%}  of {each.customers:,} sign-ups: "
+            f"D{each.age:<9}{each.share:>10.2%}  of {each.customers:,} sign-ups: "
             f"{says} the 99% interval of the contract, {each.contract:.2%} ± {each.margin:.2%}"
         )
 
@@ -346,15 +342,17 @@ def _made_world(settings: Settings, customers: int | None = None, events_per_day
 
 
 def _open(settings: Settings, out: str | None, format_: Format) -> tuple[Sink, Ledger, ProfileFile]:
-    load = _profile_file(settings, out)
-    ledger = Ledger(load.path.with_name("made.jsonl"))
+    ledger, load = _books(settings, out)
     if out is not None:
         return file_sink(settings, out, format_), ledger, load
     return KafkaSink(client_settings(settings)), ledger, load
 
 
-def _profile_file(settings: Settings, out: str | None) -> ProfileFile:
-    """Files have a ledger of their own, in their folder; that of a bucket lies with the stack's, by its address."""
+def _books(settings: Settings, out: str | None) -> tuple[Ledger, ProfileFile]:
+    """The ledger and the profile of the load.
+
+    Files have theirs in their folder; those of a bucket lie with the stack's, by its address.
+    """
     if out is not None and not out.strip():
         raise UsageError("--out is empty: name a folder, or s3://bucket/prefix")
     if out is None:
@@ -363,7 +361,7 @@ def _profile_file(settings: Settings, out: str | None) -> ProfileFile:
         folder = settings.ledger_file.parent / quote(out.removeprefix("s3://").rstrip("/"), safe="")
     else:
         folder = Path(out)
-    return ProfileFile(folder / "load.jsonl")
+    return Ledger(folder / "made.jsonl"), ProfileFile(folder / "load.jsonl")
 
 
 def _rate(option: str, tps: float) -> float:
@@ -378,10 +376,6 @@ def _seconds(option: str, text: str) -> int:
     if not 0 < seconds <= 365 * 86_400:
         raise UsageError(f"{option} {text}: write a duration as 60s, 5m or 1h, of up to a year")
     return seconds
-
-
-def _shop_time(world: World, at: datetime) -> int:
-    return int(at.replace(tzinfo=ZoneInfo(world.time_zone)).timestamp()) * SECOND
 
 
 def _report(as_json: bool, **figures: float) -> None:

@@ -237,15 +237,20 @@ class Line:
         pass
 
 
+def sending(world, plan, tmp_path):
+    """All that sends with a plan: ledger, sink, recipe, maker, delivery."""
+    ledger, sink = Ledger(tmp_path / "made.jsonl"), Line()
+    recipe = Recipe.of(world, EVERYDAY, sink, ledger, plan)
+    return ledger, sink, recipe, Maker(recipe), Delivery(sink, ledger)
+
+
 def test_late_records_come_later_and_their_window_is_not_sent_before(world, start, tmp_path):
     plan = Plan.model_validate(
         {"faults": [{"kind": "late", "share": 0.2, "entities": ["events"], "mean_seconds": 7200.0}]}
     )
-    ledger, sink = Ledger(tmp_path / "made.jsonl"), Line()
+    ledger, sink, recipe, maker, delivery = sending(world, plan, tmp_path)
     days = [Piece(("events",), start + n * DAY, start + (n + 1) * DAY) for n in range(2)]
     with ledger.writing():
-        recipe = Recipe.of(world, EVERYDAY, sink, ledger, plan)
-        maker, delivery = Maker(recipe), Delivery(sink, ledger)
         delivery.begin(recipe.units(days[0]))
         (first,) = maker(days[0])
         delivery.deliver([first])
@@ -265,13 +270,11 @@ def test_late_records_come_later_and_their_window_is_not_sent_before(world, star
 
 def test_late_records_of_a_window_sent_again_are_counted_once(world, start, tmp_path):
     plan = Plan.model_validate({"faults": [{"kind": "late", "share": 0.5, "distribution": "uniform"}]})
-    ledger, sink = Ledger(tmp_path / "made.jsonl"), Line()
+    ledger, sink, recipe, maker, delivery = sending(world, plan, tmp_path)
     day, hour = Piece(("events",), start, start + DAY), Piece(("events",), start, start + HOUR)
     with ledger.writing():
-        recipe = Recipe.of(world, EVERYDAY, sink, ledger, plan)
         send(recipe, [day], sink, ledger)
         before, sent = ledger.made("events"), ledger.sent_units()
-        maker, delivery = Maker(recipe), Delivery(sink, ledger)
         delivery.deliver(maker(hour), is_new=False)
         delivery.finish()
     assert ledger.made("events") == before and ledger.sent_units() == sent
@@ -279,11 +282,9 @@ def test_late_records_of_a_window_sent_again_are_counted_once(world, start, tmp_
 
 def test_what_comes_late_is_known_as_sent_whatever_it_comes_with(world, start, tmp_path):
     plan = Plan.model_validate({"faults": [{"kind": "late", "share": 0.5, "mean_seconds": 5.0, "max_seconds": 60.0}]})
-    ledger, sink = Ledger(tmp_path / "made.jsonl"), Line()
+    ledger, _, recipe, maker, delivery = sending(world, plan, tmp_path)
     hours = [Piece(("events",), start + n * HOUR, start + (n + 1) * HOUR) for n in range(2)]
     with ledger.writing():
-        recipe = Recipe.of(world, EVERYDAY, sink, ledger, plan)
-        maker, delivery = Maker(recipe), Delivery(sink, ledger)
         delivery.begin(recipe.units(hours[0]))
         delivery.deliver(maker(hours[0]))
         delivery.deliver(maker(hours[1]), is_new=False)

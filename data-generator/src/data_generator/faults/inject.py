@@ -45,11 +45,10 @@ class Injector:
         """What silver should hold of a unit: values as they were altered, without what no reader can take."""
         chosen = self._chosen(unit.entity, records)
         refused = [n for n, fault in enumerate(self.plan.faults) if isinstance(fault, Malformed | Drifted)]
-        return self._altered(unit, records).filter(~np.isin(chosen, refused))
+        return self._altered(unit, records, chosen).filter(~np.isin(chosen, refused))
 
-    def _altered(self, unit: Unit, records: pl.DataFrame) -> pl.DataFrame:
-        """The records with the faults that are values: still by the contract."""
-        chosen = self._chosen(unit.entity, records)
+    def _altered(self, unit: Unit, records: pl.DataFrame, chosen: np.ndarray) -> pl.DataFrame:
+        """The records with the chosen faults that are values: still by the contract."""
         for number, fault in enumerate(self.plan.faults):
             rows = chosen == number
             if isinstance(fault, Skewed) and rows.any():
@@ -71,7 +70,7 @@ class Injector:
         """The messages of a unit's records, faults among them."""
         entity = unit.entity
         chosen = self._chosen(entity, records)
-        altered = self._altered(unit, records)
+        altered = self._altered(unit, records, chosen)
         clean = messages_of(unit, altered)
         is_other = _differs(entity, records, altered)
         values, copies = list(clean.values), np.ones(len(records), dtype=np.int64)
@@ -102,7 +101,8 @@ class Injector:
                     {"topic": TOPICS[entity], "key": ids[row], "fault": fault.kind, "expected": expected, **more}
                 )
             )
-        order = np.repeat(np.argsort(place, kind="stable"), copies[np.argsort(place, kind="stable")]).tolist()
+        by_place = np.argsort(place, kind="stable")
+        order = np.repeat(by_place, copies[by_place]).tolist()
         return Messages([clean.keys[n] for n in order], [values[n] for n in order], delayed, told)
 
     @property

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from data_platform_core.contracts import ENTITIES
 from data_platform_core.errors import CrmError, UsageError
+from data_platform_core.files import write_whole
 
 Share = Annotated[float, Field(gt=0, le=1, description="Share of the records concerned.")]
 
@@ -106,9 +107,7 @@ class Plan(BaseModel):
 def keep_plan(folder: Path, plan: Plan) -> None:
     """Keep a plan beside the ledger whose windows carry its id."""
     folder.mkdir(parents=True, exist_ok=True)
-    whole = folder / f"faults-{plan.id}.new"
-    whole.write_text(plan.model_dump_json())
-    whole.replace(folder / f"faults-{plan.id}.json")
+    write_whole(folder / f"faults-{plan.id}.json", plan.model_dump_json())
 
 
 @lru_cache(maxsize=16)  # asked for every unit

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from data_generator.world.load import Change, Profile
 from data_platform_core.errors import CrmError
+from data_platform_core.files import mend_last_line, write_whole
 
 
 class ProfileFile:
@@ -37,9 +38,7 @@ class ProfileFile:
 
     def ask_for(self, tps: float) -> None:
         """Leave another rate for the live run that is going on; only that run writes to its profile."""
-        whole = self._wish.with_suffix(".new")
-        whole.write_text(str(tps))
-        whole.replace(self._wish)
+        write_whole(self._wish, str(tps))
 
     def asked_for(self) -> float | None:
         """Take the rate that was left, if any."""
@@ -63,9 +62,7 @@ class ProfileFile:
         with self.path.open("a+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             profile = self.read()
-            text = self.path.read_text()
-            if text and not text.endswith("\n"):
-                file.truncate(len(text.rpartition("\n")[0]) + 1 if "\n" in text else 0)
+            mend_last_line(self.path)
             for change in changes:
                 last = profile.changes[-1].at if profile.changes else change.at
                 moved = Change(**asdict(change) | {"at": max(change.at, last)})

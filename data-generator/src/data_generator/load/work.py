@@ -28,7 +28,8 @@ from data_generator.world.load import FOR_EVER, Profile
 from data_generator.world.records import Shop
 from data_platform_core.derive.canonical import Digest
 from data_platform_core.errors import CrmError, UsageError
-from data_platform_core.ledger.made import Ledger, Unit, mend_last_line
+from data_platform_core.files import mend_last_line
+from data_platform_core.ledger.made import Ledger, Unit
 
 MASTERS = ("products", "profiles")
 MASTERS_FIRST = (*MASTERS, "orders", "events")
@@ -132,9 +133,10 @@ def unfinished(world: World, sink: Sink, ledger: Ledger) -> list[Piece]:
         UsageError: the ledger holds records of another world, or with faults that the sink cannot hold.
     """
     check_world(world, ledger)
-    for faults in {unit.faults for unit in ledger.unfinished_units()} - {""}:
+    units = ledger.unfinished_units()
+    for faults in {unit.faults for unit in units} - {""}:
         sink.check_faults(kept_plan(ledger.path.parent, faults))
-    return [Piece((unit.entity,), unit.start, unit.end, unit.faults) for unit in ledger.unfinished_units()]
+    return [Piece((unit.entity,), unit.start, unit.end, unit.faults) for unit in units]
 
 
 # --- making -----------------------------------------------------------------------------------

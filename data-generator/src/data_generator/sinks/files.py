@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,25 +71,29 @@ class FileSink:
 
     def _write_file(self, unit: Unit, write: Callable[[Any], Any]) -> None:
         target = f"{self.root}/{unit.entity}/{file_name(unit)}.{self.format}"
-        is_local = isinstance(self.files, pyarrow.fs.LocalFileSystem)
-        # an object of S3 is there once it is whole; a local file is written beside and then named
-        written = f"{target}.half" if is_local else target
         try:
-            if is_local:
-                Path(written).parent.mkdir(parents=True, exist_ok=True)
-                with Path(written).open("wb") as file:
-                    write(file)
-                    file.flush()
-                    os.fsync(file.fileno())  # before the ledger says that it was sent
-                Path(written).replace(target)
-            else:
-                with self.files.open_output_stream(written) as file:
-                    write(file)
+            with self._opened(target) as file:
+                write(file)
         except OSError as error:
-            with suppress(OSError):
-                if is_local:
-                    Path(written).unlink()
             raise CrmError(f"{target} could not be written: {error}; nothing half-written is left") from None
+
+    @contextmanager
+    def _opened(self, target: str) -> Iterator[Any]:
+        """A file to write: an object of S3 is there once it is whole; a local one is written beside and then named."""
+        if not isinstance(self.files, pyarrow.fs.LocalFileSystem):
+            with self.files.open_output_stream(target) as stream:
+                yield stream
+            return
+        half = Path(f"{target}.half")
+        half.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with half.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())  # before the ledger says that it was sent
+            half.replace(target)
+        finally:
+            half.unlink(missing_ok=True)
 
     def _write_to(self, file: Any, entity: str, records: pl.DataFrame) -> None:
         if self.format == "ndjson":

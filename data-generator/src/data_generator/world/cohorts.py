@@ -8,7 +8,7 @@ from math import sqrt
 import numpy as np
 
 from data_generator.world.config import DAY, World
-from data_generator.world.customers import signed_up_at, visitors_of_day
+from data_generator.world.customers import born_on, signed_up_at, visitors_of_day
 from data_generator.world.draws import I64
 
 COHORTS = ("new", "active", "returning", "churned")
@@ -44,6 +44,11 @@ class Realised:
     contract: float
 
     @property
+    def share(self) -> float:
+        """Of the customers, those who came; 0 where there are none."""
+        return self.came / max(self.customers, 1)
+
+    @property
     def margin(self) -> float:
         """Half the binomial 99% interval of the contract's share."""
         return _QUANTILE * sqrt(self.contract * (1 - self.contract) / max(self.customers, 1))
@@ -51,20 +56,17 @@ class Realised:
     @property
     def holds(self) -> bool:
         """Whether the share that came is within that interval."""
-        return self.customers == 0 or abs(self.came / self.customers - self.contract) <= self.margin
+        return self.customers == 0 or abs(self.share - self.contract) <= self.margin
 
 
 def retention(world: World, day: int) -> list[Realised]:
     """The retention up to a day of the calendar of those who signed up since the opening."""
-    born = world.day_number(signed_up_at(world, int(world.day_ends[day])))
-    found = []
+    born = born_on(world, int(world.day_ends[day]))
     points = {int(name[1:]): share for name, share in asdict(world.retention).items()}
     came = dict.fromkeys(points, 0)
     for today in range(day + 1):
         visitors = visitors_of_day(world, today)
         for age in points:
             came[age] += int(np.count_nonzero((born[visitors] == today - age) & (today >= age)))
-    for age, share in points.items():
-        due = int(np.count_nonzero((born >= 0) & (born <= day - age)))
-        found.append(Realised(age, due, came[age], share))
-    return found
+    due = {age: int(np.count_nonzero((born >= 0) & (born <= day - age))) for age in points}
+    return [Realised(age, due[age], came[age], share) for age, share in points.items()]

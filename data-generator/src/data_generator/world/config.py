@@ -88,8 +88,11 @@ class World:
 
     def midnight(self, day: date) -> int:
         """The start of a day of the shop, in microseconds since 1970."""
-        start = datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(self.time_zone))
-        return int(start.timestamp()) * SECOND
+        return self.moment(datetime(day.year, day.month, day.day))
+
+    def moment(self, local: datetime) -> int:
+        """A date and time of the shop, in microseconds since 1970."""
+        return int(local.replace(tzinfo=ZoneInfo(self.time_zone)).timestamp()) * SECOND
 
     def day_of(self, at: int) -> date:
         """The shop's day at a time."""

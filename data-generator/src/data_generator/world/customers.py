@@ -65,9 +65,13 @@ def _years(world: World, until: int) -> int:
     return max(int((until - world.opened_at) // (365 * DAY)) + 1, 1)
 
 
+def born_on(world: World, until: int) -> I64:
+    """The days of the calendar on which customers sign up, as `signed_up_at`; below 0, days before the opening."""
+    return _born_within(world, _years(world, until))
+
+
 @lru_cache(maxsize=4)
 def _born_within(world: World, years: int) -> I64:
-    """The day of the calendar on which customers sign up; below 0, days before the opening."""
     at = _signed_up_within(world, years)
     before = (world.opened_at - at - 1) // DAY + 1  # for those who come from the shop before
     return np.where(at >= world.opened_at, world.day_number(at), -before)
@@ -115,18 +119,13 @@ def visitors_of_day(world: World, day: int) -> I64:
     start = int(world.day_starts[day])
     count = int(np.searchsorted(signed_up_at(world, start), start))
     number = np.arange(count, dtype=np.uint64)
-    age = day - _born(world, start, count)
+    age = day - born_on(world, start)[:count]
     curve = curves(world)
     stays = world.draws.uniform("stays a customer", number) < curve.stays[age]
     number, age = number[stays], age[stays]
     of_day = (number << np.uint64(14)) | np.uint64(day)
     comes = world.draws.uniform("comes on a day", of_day) < curve.comes[age] / curve.stays[age]
     return number[comes].astype(np.int64)
-
-
-def _born(world: World, until: int, count: int) -> I64:
-    """The days on which the first customers signed up, all of them before a time."""
-    return _born_within(world, _years(world, until))[:count]
 
 
 # --- spending ---------------------------------------------------------------------------------
@@ -167,7 +166,7 @@ def _settled(world: World, month: int) -> tuple[I64, I64]:
     first = world.midnight(_first_of(month))
     known = signed_up_at(world, first)
     count = int(np.searchsorted(known, first))
-    born = _born(world, first, count)
+    born = born_on(world, first)[:count]
     planned = sum((_planned(world, month - back, born) for back in (1, 2, 3)), np.zeros(count))
     curve = curves(world)
     middling = curve.visits[100] - curve.visits[10]

@@ -18,6 +18,7 @@ from typing import Any
 
 from data_platform_core.derive.canonical import Digest
 from data_platform_core.errors import CrmError, UsageError
+from data_platform_core.files import mend_last_line, write_whole
 
 _HOUR = 3_600_000_000
 _JOINED_RECORDS = 200_000
@@ -110,12 +111,7 @@ class Ledger:
             return
         unfinished = [unit for unit in begun if unit.id not in sent]
         lines = (_begun_line([*(unit for unit, _ in joined), *unfinished]), _sent_line(joined))
-        whole = self.path.with_suffix(".new")
-        with whole.open("w") as file:
-            file.writelines(json.dumps(line) + "\n" for line in lines)
-            file.flush()
-            os.fsync(file.fileno())
-        whole.replace(self.path)
+        write_whole(self.path, "".join(json.dumps(line) + "\n" for line in lines))
 
     def sent_units(self) -> dict[str, Digest]:
         """Digest of every unit sent, by its id."""
@@ -195,13 +191,6 @@ class Ledger:
             file.write(json.dumps(line) + "\n")
             file.flush()
             os.fsync(file.fileno())
-
-
-def mend_last_line(file: Path) -> None:
-    """Take away what a crash has left of a last line."""
-    if file.exists() and not file.read_bytes().endswith(b"\n"):
-        whole = file.read_bytes().rpartition(b"\n")[0]
-        file.write_bytes(whole + b"\n" if whole else b"")
 
 
 def _follows(before: Unit, unit: Unit) -> bool:
