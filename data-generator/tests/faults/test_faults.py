@@ -189,7 +189,7 @@ plans = st.builds(
 )
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(plan=plans)
 def test_whatever_the_plan_every_record_is_delivered_or_told_to_be_refused(injected, plan):
     unit, records, _ = injected

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+
+@contextmanager
+def whole_file(file: Path) -> Iterator[BinaryIO]:
+    """A file to write that is there, and on disk, when the block ends; broken off before, it is as it was."""
+    half = file.with_name(f"{file.name}.half")
+    try:
+        with half.open("wb") as opened:
+            yield opened
+            opened.flush()
+            os.fsync(opened.fileno())
+        half.replace(file)
+    finally:
+        half.unlink(missing_ok=True)
 
 
 def write_whole(file: Path, text: str) -> None:
-    """Write a file that is there as a whole or, after a crash, as it was before."""
-    half = file.with_name(f"{file.name}.half")
-    with half.open("w") as written:
-        written.write(text)
-        written.flush()
-        os.fsync(written.fileno())
-    half.replace(file)
+    """Write a text as `whole_file`."""
+    with whole_file(file) as opened:
+        opened.write(text.encode())
 
 
 def mend_last_line(file: Path) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +20,7 @@ from data_platform_core.contracts import CONTRACTS, ENTITIES
 from data_platform_core.derive.arrow import arrow_schema
 from data_platform_core.derive.fields import fields_of
 from data_platform_core.errors import CrmError, UsageError
+from data_platform_core.files import whole_file
 from data_platform_core.ledger.made import Unit
 from data_platform_core.settings import Settings
 
@@ -77,23 +77,12 @@ class FileSink:
         except OSError as error:
             raise CrmError(f"{target} could not be written: {error}; nothing half-written is left") from None
 
-    @contextmanager
-    def _opened(self, target: str) -> Iterator[Any]:
-        """A file to write: an object of S3 is there once it is whole; a local one is written beside and then named."""
+    def _opened(self, target: str) -> AbstractContextManager[Any]:
+        """A file to write, on disk before the ledger says sent; an object of S3 is there once it is whole."""
         if not isinstance(self.files, pyarrow.fs.LocalFileSystem):
-            with self.files.open_output_stream(target) as stream:
-                yield stream
-            return
-        half = Path(f"{target}.half")
-        half.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with half.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())  # before the ledger says that it was sent
-            half.replace(target)
-        finally:
-            half.unlink(missing_ok=True)
+            return self.files.open_output_stream(target)
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        return whole_file(Path(target))
 
     def _write_to(self, file: Any, entity: str, records: pl.DataFrame) -> None:
         if self.format == "ndjson":
