@@ -10,11 +10,15 @@ from typing import BinaryIO
 
 
 @contextmanager
-def whole_file(file: Path) -> Iterator[BinaryIO]:
-    """A file to write that is there, and on disk, when the block ends; broken off before, it is as it was."""
+def whole_file(file: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
+    """A file to write that is there, and on disk, when the block ends; broken off before, it is as it was.
+
+    `mode`: who may read and write it, less the process's umask; what the file had before does not count.
+    """
     half = file.with_name(f"{file.name}.half")
+    half.unlink(missing_ok=True)  # of a process that was killed, and maybe of another mode
     try:
-        with half.open("wb") as opened:
+        with open(half, "wb", opener=lambda path, flags: os.open(path, flags, mode)) as opened:
             yield opened
             opened.flush()
             os.fsync(opened.fileno())
@@ -23,9 +27,9 @@ def whole_file(file: Path) -> Iterator[BinaryIO]:
         half.unlink(missing_ok=True)
 
 
-def write_whole(file: Path, text: str) -> None:
+def write_whole(file: Path, text: str, mode: int = 0o666) -> None:
     """Write a text as `whole_file`."""
-    with whole_file(file) as opened:
+    with whole_file(file, mode) as opened:
         opened.write(text.encode())
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
-import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
+
+from data_platform_core.files import write_whole
 
 _NAMES = (
     "s3_secret_key",
@@ -32,15 +33,11 @@ def ensure_credentials(file: Path, given: Mapping[str, str], port_offset: int) -
     lines = [f"CRM_{name.upper()}={given.get(name, value)}" for name, value in made.items()]
     lines.insert(0, "# The passwords of this stack, valid on this machine's loopback only.")
     lines += ["# The ports it was first started on; the environment wins.", f"CRM_PORT_OFFSET={port_offset}"]
-    half = file.with_suffix(".half")
-    write_private(half, "\n".join(lines) + "\n")
-    half.replace(file)
+    write_private(file, "\n".join(lines) + "\n")
     return True
 
 
 def write_private(file: Path, text: str) -> None:
     """Write a file that only its owner can read."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.unlink(missing_ok=True)
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
-        opened.write(text)
+    write_whole(file, text, 0o600)
