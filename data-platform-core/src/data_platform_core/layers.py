@@ -44,9 +44,22 @@ def checkpoint(root: str, entity: str) -> str:
     return f"{root}/checkpoints/{entity}"
 
 
+def recovered_start(root: str, entity: str) -> str:
+    """The address of what a recovery left: where a new checkpoint of the entity begins."""
+    return f"{root}/checkpoints/{entity}.start.json"
+
+
+def lease(root: str) -> str:
+    """The address of the lake's lease: who may write its tables."""
+    return f"{root}/owner.json"
+
+
 def published_table(entity: str) -> str:
     """The PostgreSQL table that the publish writes."""
     return f"lake.{entity}"
 
+
+MASTERS = ("products", "profiles")
+"""Entities that are versions of an owner, each valid until the next."""
 
 TOPICS = {entity: topic(entity) for entity in ENTITIES}

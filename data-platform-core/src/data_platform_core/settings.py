@@ -72,6 +72,14 @@ class Settings(BaseSettings):
     stream_trigger_seconds: float = Field(1.0, gt=0)
     stream_masters_trigger_seconds: float = Field(10.0, gt=0)
     stream_max_offsets_per_trigger: int = Field(200_000, ge=1)
+    stream_future_tolerance_seconds: int = Field(
+        600, ge=0, description="A record dated further ahead of its arrival is kept, and marked as future-dated."
+    )
+    stream_remembered_keys: int = Field(6_000_000, ge=0, description="Keys remembered an entity, to notice repeats.")
+    stream_allow_data_loss: bool = Field(False, description="Go on where Kafka has deleted what was not read yet.")
+    stream_give_up_seconds: float = Field(600, ge=0, description="How long a store may be out of reach.")
+    stream_requests_seconds: float = Field(2.0, gt=0, description="How often requests are looked for.")
+    lake_lease_seconds: float = Field(20, gt=0, description="After so long without a sign, the lake has no owner.")
     fail_point: str | None = Field(None, description="Tests only: where this process kills itself.")
 
     world_seed: int = Field(42, ge=0, lt=2**63)

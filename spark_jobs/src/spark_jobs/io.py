@@ -1,85 +1,181 @@
-"""Reading and writing: the Kafka source, the Delta tables, and the ids that make a repeat harmless."""
+"""Reading and writing: the Kafka source, and transactions on Delta tables that a repeat cannot double.
+
+Appends go through Delta's own `OptimisticTransaction` instead of `DataFrameWriter`: a writer plans a
+command, lists the log and reads its state for every append, which a batch of a few hundred rows spends
+most of its time on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from delta.tables import DeltaTable
-from pyspark.sql import DataFrame, SparkSession
+from py4j.protocol import Py4JJavaError
+from pyspark.sql import Column, DataFrame, SparkSession
 
-from data_platform_core.contracts import Record
-from data_platform_core.derive.spark import table_ddl
+from data_platform_core.errors import ComponentFailed
 from data_platform_core.kafka import java_settings
-from data_platform_core.layers import TOPICS, Layer, lake_table
+from data_platform_core.layers import TOPICS
 from data_platform_core.settings import Settings
 
-_COORDINATES = (
-    "kafka_topic string NOT NULL, kafka_partition int NOT NULL, kafka_offset bigint NOT NULL, "
-    "arrived_at timestamp NOT NULL"
-)
-_MESSAGE = f"key binary, value binary, {_COORDINATES}"
-_PROPERTIES = {
-    # silver is read by version downstream, deletes and corrections included
-    "delta.enableChangeDataFeed": "true",
-    # readers outside Spark know no deletion vectors
-    "delta.enableDeletionVectors": "false",
-    "delta.checkpointInterval": "20",
-}
 
-
-def kafka_stream(spark: SparkSession, settings: Settings, entity: str) -> DataFrame:
-    """The messages of an entity's topic as a stream, from the first that Kafka still has."""
+def kafka_stream(spark: SparkSession, settings: Settings, entity: str, starting_offsets: str) -> DataFrame:
+    """The messages of an entity's topic as a stream; `starting_offsets` counts for a new checkpoint only."""
     return (
         spark.readStream.format("kafka")
         .options(**{f"kafka.{name}": value for name, value in java_settings(settings).items()})
         .option("subscribe", TOPICS[entity])
-        .option("startingOffsets", "earliest")
-        .option("failOnDataLoss", "true")
+        .option("startingOffsets", starting_offsets)
+        .option("failOnDataLoss", str(not settings.stream_allow_data_loss).lower())
         .option("maxOffsetsPerTrigger", settings.stream_max_offsets_per_trigger)
         .load()
     )
 
 
-def create_tables(spark: SparkSession, settings: Settings, contract: type[Record]) -> None:
-    """Create the entity's bronze, silver and quarantine tables where they are missing."""
-    columns: dict[Layer, str] = {
-        "bronze": _MESSAGE,
-        "silver": f"{table_ddl(contract)}, {_COORDINATES}",
-        "quarantine": f"{_MESSAGE}, reason string NOT NULL",
-    }
-    properties = ", ".join(f"'{name}' = '{value}'" for name, value in _PROPERTIES.items())
-    for layer, ddl in columns.items():
-        address = lake_table(settings.lake_root, layer, contract.entity)
-        spark.sql(f"CREATE TABLE IF NOT EXISTS delta.`{address}` ({ddl}) USING delta TBLPROPERTIES ({properties})")
+def table(spark: SparkSession, address: str) -> DataFrame:
+    """A table of the lake, as it is now."""
+    return spark.read.format("delta").load(address)
 
 
-def append_once(rows: DataFrame, address: str, writer: str, version: int) -> None:
-    """Append rows to a table, unless this writer did so under this version before."""
-    (rows.write.format("delta").mode("append").option("txnAppId", writer).option("txnVersion", version).save(address))
+def columns_in(spark: SparkSession, address: str) -> list[str] | None:
+    """The names of a table's columns; None where there is no table."""
+    log = _log(spark, address)
+    return list(log.unsafeVolatileSnapshot().schema().fieldNames()) if log.tableExists() else None
 
 
-def insert_new_once(rows: DataFrame, address: str, key: tuple[str, ...], writer: str, version: int) -> None:
-    """Insert the rows whose key the table does not hold, unless this writer did so under this version before."""
-    condition = " and ".join(f"held.{name} = new.{name}" for name in key)
-    with _transaction(rows.sparkSession, writer, version):
+class Transaction:
+    """One append to a table under a writer's name and a growing number.
+
+    A repeat is noticed and writes nothing (`is_done`). Where another driver appended under the same name
+    since, or wrote the same version of the table, the commit fails.
+    """
+
+    def __init__(self, spark: SparkSession, address: str, writer: str, number: int) -> None:
+        self._spark, self._writer, self._number = spark, writer, number
+        nothing = _jvm(spark).scala.Option.empty()
+        log = _log(spark, address)
+        self._transaction = log.startTransaction(nothing, _jvm(spark).scala.Some(_updated(spark, log)))
+        # what was read of the writer is checked against commits that come between
+        getattr(self._transaction.readTxn(), "$plus$eq")(writer)
+        self.is_done = _number_of(self._transaction.snapshot(), writer) >= number
+
+    def append(self, rows: DataFrame, before_commit: Callable[[], None]) -> int:
+        """Write rows and commit them; returns the table's new version. `before_commit` may still refuse."""
+        files = self._transaction.writeFiles(rows._jdf)
+        jvm = _jvm(self._spark)
+        nothing = jvm.scala.Option.empty()
+        mark = jvm.org.apache.spark.sql.delta.actions.SetTransaction(self._writer, self._number, nothing)
+        append = jvm.org.apache.spark.sql.streaming.OutputMode.Append()
+        operation = getattr(jvm.org.apache.spark.sql.delta, "DeltaOperations$StreamingUpdate")(
+            append, self._writer, self._number, nothing
+        )
+        before_commit()
+        return int(self._transaction.commit(files.appended(mark), operation))
+
+
+def last_number(spark: SparkSession, address: str, writer: str) -> int:
+    """The number of a writer's last append to a table; -1 where it has none."""
+    return _number_of(_updated(spark, _log(spark, address)), writer)
+
+
+def merge_once(
+    rows: DataFrame, address: str, condition: str, update: dict[str, str | Column], writer: str, number: int
+) -> None:
+    """Update the rows of a table (`held`) that match (`new`), unless this writer did so under this number."""
+    with _transaction_of_session(rows.sparkSession, writer, number):
         (
             DeltaTable.forPath(rows.sparkSession, address)
             .alias("held")
             .merge(rows.alias("new"), condition)
-            .whenNotMatchedInsertAll()
+            .whenMatchedUpdate(set=update)
             .execute()
         )
 
 
+def delete(spark: SparkSession, address: str, condition: Column) -> None:
+    """Delete rows of a table."""
+    DeltaTable.forPath(spark, address).delete(condition)
+
+
 @contextmanager
-def _transaction(spark: SparkSession, writer: str, version: int) -> Iterator[None]:
+def _transaction_of_session(spark: SparkSession, writer: str, number: int) -> Iterator[None]:
     """MERGE takes Delta's transaction id from the session's settings."""
     names = ("spark.databricks.delta.write.txnAppId", "spark.databricks.delta.write.txnVersion")
     spark.conf.set(names[0], writer)
-    spark.conf.set(names[1], str(version))
+    spark.conf.set(names[1], str(number))
     try:
         yield
     finally:
         for name in names:
             spark.conf.unset(name)
+
+
+def _jvm(spark: SparkSession) -> Any:
+    return spark._jvm
+
+
+def _log(spark: SparkSession, address: str) -> Any:
+    return _jvm(spark).org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, address)
+
+
+def _updated(spark: SparkSession, log: Any) -> Any:
+    nothing = _jvm(spark).scala.Option.empty()
+    return log.update(False, nothing, nothing)
+
+
+def _number_of(snapshot: Any, writer: str) -> int:
+    known = snapshot.setTransactionsIfKnown()  # in the checksum of the version; the state is not read for it
+    if known.isDefined():
+        marks = known.get().iterator()
+        while marks.hasNext():
+            mark = marks.next()
+            if mark.appId() == writer:
+                return int(mark.version())
+        return -1
+    found = snapshot.transactions().get(writer)
+    return int(found.get()) if found.isDefined() else -1
+
+
+def writers_of(spark: SparkSession, address: str) -> set[str]:
+    """The names under which a table was appended to."""
+    snapshot = _updated(spark, _log(spark, address))
+    marks = snapshot.setTransactions().iterator()
+    found = set()
+    while marks.hasNext():
+        found.add(str(marks.next().appId()))
+    return found
+
+
+def version_of(spark: SparkSession, address: str) -> int:
+    """The version of a table."""
+    return int(_updated(spark, _log(spark, address)).version())
+
+
+def first_offsets(spark: SparkSession, settings: Settings, entity: str) -> dict[int, int]:
+    """The first offset that Kafka still has of each partition of an entity's topic.
+
+    Raises:
+        ComponentFailed: Kafka is out of reach, or has no such topic.
+    """
+    jvm = _jvm(spark)
+    bytes_of = "org.apache.kafka.common.serialization.ByteArrayDeserializer"
+    words = jvm.java.util.HashMap()
+    limits = {"default.api.timeout.ms": "15000", "key.deserializer": bytes_of, "value.deserializer": bytes_of}
+    for name, value in (java_settings(settings) | limits).items():
+        words.put(name, value)
+    consumer = None
+    try:
+        consumer = jvm.org.apache.kafka.clients.consumer.KafkaConsumer(words)
+        partitions = jvm.java.util.ArrayList()
+        for info in consumer.partitionsFor(TOPICS[entity]) or ():
+            partitions.add(jvm.org.apache.kafka.common.TopicPartition(TOPICS[entity], info.partition()))
+        found = consumer.beginningOffsets(partitions)
+        return {int(one.partition()): int(found[one]) for one in found}
+    except Py4JJavaError as error:
+        reason = str(error.java_exception.getMessage())[:300]
+        raise ComponentFailed(f"Kafka at {settings.kafka_address} does not tell its offsets: {reason}") from None
+    finally:
+        if consumer is not None:
+            consumer.close()

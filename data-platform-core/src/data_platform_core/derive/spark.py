@@ -1,13 +1,15 @@
 """Contract → Spark: the schema, the shape of a record's JSON, and the reasons to refuse one.
 
-`from_json` alone notices a wrong type and nothing else, and reads a number as text in silence. So a
-record's structure is first read by Spark itself (`schema_of_variant`) and held against one pattern
-made from the contract: a missing field, an unknown one and a wrong type all differ from it, nested
-ones included. What a structure cannot say (ranges, patterns, choices, laws) are conditions below.
+`from_json` alone notices a wrong type and nothing else, and reads a number as text in silence. So
+nearly every record is held against one pattern of its whole text (`plain_pattern`), which costs a
+quarter of reading its structure. A text that differs may still keep the contract, in another order of
+fields or with spaces: its structure is read by Spark (`schema_of_variant`), field by field, nested
+ones included. What neither can say (laws, some ranges) are conditions below.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from data_platform_core.contracts import Record
@@ -43,11 +45,6 @@ def _ddl(field: FieldSpec, types: dict[str, str]) -> str:
     return types[field.kind]
 
 
-def shape_pattern(contract: type[Record]) -> str:
-    """The pattern that `schema_of_variant` of every well-formed record matches."""
-    return f"^{_shape_of(fields_of(contract))}$"
-
-
 def _shape_of(fields: tuple[FieldSpec, ...]) -> str:
     ordered = sorted(fields, key=lambda field: field.name)  # a variant keeps its fields by name
     return "OBJECT<" + ", ".join(f"{field.name}: {field_shape(field)}" for field in ordered) + ">"
@@ -67,6 +64,89 @@ def value_refusals(contract: type[Record]) -> list[Refusal]:
     for law in contract.laws:
         refusals.append(Refusal(f"law_broken:{law.name}", f"not ({law.spark_sql})"))
     return refusals
+
+
+def values_left_open(contract: type[Record]) -> list[Refusal]:
+    """Those of `value_refusals` that a text which matches `plain_pattern` can still have."""
+    closed = {name for field in fields_of(contract) for name in _closed(field, field.name)}
+    return [refusal for refusal in value_refusals(contract) if refusal.reason.rpartition(":")[2] not in closed]
+
+
+def plain_pattern(contract: type[Record]) -> str:
+    """The pattern of a record's text as our producer spells it: fields in order, no spaces, no escapes.
+
+    A text that matches is accepted but for `values_left_open`.
+    """
+    return f"^{_plain_object(fields_of(contract))}$"
+
+
+def _plain_object(fields: tuple[FieldSpec, ...]) -> str:
+    return r"\{" + ",".join(f'"{field.name}":{_plain(field)}' for field in fields) + r"\}"
+
+
+# the calendar but for 29 February, which is left to Spark
+_DAY = "(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
+_PLAIN_INSTANT = f"(?!0000)[0-9]{{4}}-{_DAY}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]" + r"\.[0-9]{6}Z"
+_PLAIN_CLASSES = {"[!-~]": r"[!#-\[\]-~]"}
+_SAFE_PATTERN = re.compile(r"^\^(?:[A-Za-z_/:?*+(){}0-9-]|\[(?:[a-z0-9A-Z_]-?)+\]|\[!-~\])*\$$")
+
+
+def _plain(field: FieldSpec) -> str:
+    if field.kind == "parts":
+        low, high = max(field.min_length or 0, 1), field.max_length or 2**15
+        part = _plain_object(field.parts)
+        return rf"\[{part}(?:,{part}){{{low - 1},{high - 1}}}\]"
+    if field.choices:
+        words = [f'"{re.escape(c)}"' if isinstance(c, str) else str(c) for c in field.choices]
+        found = "|".join(words)
+    elif field.kind == "text":
+        found = f'"{_plain_text(field)}"'
+    elif field.kind == "instant":
+        found = f'"{_PLAIN_INSTANT}"'
+    elif field.kind == "boolean":
+        found = "true|false"
+    else:
+        found = _plain_integer(field)
+    return f"(?:null|{found})" if field.is_nullable else f"(?:{found})"
+
+
+def _plain_text(field: FieldSpec) -> str:
+    """A text without quotes, escapes and control characters; with its own pattern where that is sure to hold none."""
+    length = rf'(?=[^"]{{{field.min_length or 0},{field.max_length or ""}}}")'
+    if not (field.pattern and _SAFE_PATTERN.match(field.pattern)):
+        return length + r'[^"\\\x00-\x1f]*'
+    own = field.pattern.removeprefix("^").removesuffix("$")
+    for wide, narrow in _PLAIN_CLASSES.items():
+        own = own.replace(wide, narrow)
+    return (length if field.min_length is not None or field.max_length is not None else "") + own
+
+
+def _plain_integer(field: FieldSpec) -> str:
+    """Integers of up to 18 digits; bounds of 0 or 1 and a power of ten are said exactly."""
+    low, high = field.minimum, field.maximum
+    if low in (0, 1) and high is not None and _is_power_of_ten(high):
+        exact = f"[1-9][0-9]{{0,{len(str(high)) - 2}}}|{high}"
+        return f"0|{exact}" if low == 0 else exact
+    return "0|[1-9][0-9]{0,17}" if low is not None and low >= 0 else "0|-?[1-9][0-9]{0,17}"
+
+
+def _is_power_of_ten(number: int) -> bool:
+    return (
+        number >= 10 and set(str(number)) == {"0", "1"} and str(number).startswith("1") and str(number).count("1") == 1
+    )
+
+
+def _closed(field: FieldSpec, name: str) -> list[str]:
+    """The names of fields whose values `plain_pattern` says exactly."""
+    if field.kind == "parts":
+        return [name, *(found for part in field.parts for found in _closed(part, f"{name}.{part.name}"))]
+    if field.kind == "integer" and not field.choices:
+        low, high = field.minimum, field.maximum
+        is_exact = low in (0, 1) and high is not None and _is_power_of_ten(high)
+        return [name] if is_exact or (low == 0 and (high or 0) >= 10**18) else []
+    if field.kind == "text" and not field.choices and field.pattern:
+        return [name] if _SAFE_PATTERN.match(field.pattern) else []
+    return [name]
 
 
 def _of_field(field: FieldSpec, value: str) -> list[Refusal]:

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
-import boto3
 import polars as pl
 import psycopg
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
@@ -24,22 +18,11 @@ from data_platform_core.layers import (
     TOPICS,
     WAREHOUSE_TABLE,
     Layer,
-    checkpoint,
     lake_table,
     published_table,
 )
+from data_platform_core.s3 import s3_options
 from data_platform_core.settings import Settings
-
-
-def s3_options(settings: Settings) -> dict[str, str]:
-    """How a reader outside Spark reaches the lake."""
-    return {
-        "AWS_ENDPOINT_URL": settings.s3_url,
-        "AWS_ACCESS_KEY_ID": settings.s3_access_key,
-        "AWS_SECRET_ACCESS_KEY": settings.secret("s3_secret_key"),
-        "AWS_REGION": "us-east-1",
-        "AWS_ALLOW_HTTP": "true",
-    }
 
 
 def open_table(settings: Settings, layer: Layer, entity: str) -> DeltaTable | None:
@@ -69,36 +52,6 @@ def kafka_ends(settings: Settings, entity: str) -> dict[int, int]:
 def kafka_count(settings: Settings, entity: str) -> int:
     """Messages ever appended to the entity's topic."""
     return sum(kafka_ends(settings, entity).values())
-
-
-def stream_position(settings: Settings, entity: str) -> dict[int, int]:
-    """Offset per partition up to which the stream has finished: those of its last committed batch."""
-    bucket, _, prefix = checkpoint(settings.lake_root, entity).removeprefix("s3a://").partition("/")
-    client = s3_client(settings)
-    try:
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/commits/")
-        names = [item["Key"].rpartition("/")[2] for page in pages for item in page.get("Contents", ())]
-        batches = [name for name in names if name.isdigit()]
-        if not batches:
-            return {}
-        newest = max(batches, key=int)
-        text = client.get_object(Bucket=bucket, Key=f"{prefix}/offsets/{newest}")["Body"].read().decode()
-    except (BotoCoreError, ClientError) as error:
-        raise ComponentFailed(f"the lake at {settings.s3_url} is out of reach: {_short(error)}") from None
-    offsets = json.loads(text.splitlines()[-1])[TOPICS[entity]]
-    return {int(partition): offset for partition, offset in offsets.items()}
-
-
-def s3_client(settings: Settings) -> Any:
-    """A client of the lake's store."""
-    return boto3.client(
-        "s3",
-        endpoint_url=settings.s3_url,
-        aws_access_key_id=settings.s3_access_key,
-        aws_secret_access_key=settings.secret("s3_secret_key"),
-        region_name="us-east-1",
-        config=Config(retries={"max_attempts": 3}),
-    )
 
 
 def lake_counts(settings: Settings, layer: Layer, entity: str) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from data_platform_core.errors import ComponentFailed
 from data_platform_core.kafka import client_settings
 from data_platform_core.layers import TOPICS
-from data_platform_core.ledger.stores import s3_client
+from data_platform_core.s3 import s3_client
 from data_platform_core.settings import Settings
 from data_platform_core.warehouse import AIRFLOW, MODELER, PUBLISHER, prepare_warehouse
 from home_server.credentials import write_private

@@ -11,12 +11,13 @@ from zoneinfo import ZoneInfo
 from rich.console import Console
 from rich.table import Table
 
+from data_platform_core.checkpoints import stream_position
 from data_platform_core.cli.audit import audit_table, check_agreement
 from data_platform_core.contracts import ENTITIES
 from data_platform_core.errors import ComponentFailed, CrmError
 from data_platform_core.layers import REVENUE_MART
 from data_platform_core.ledger.audit import audit
-from data_platform_core.ledger.stores import connect, kafka_ends, stream_position
+from data_platform_core.ledger.stores import connect, kafka_ends
 from data_platform_core.settings import Settings
 from home_server import stack
 from home_server.airflow_api import AirflowApi

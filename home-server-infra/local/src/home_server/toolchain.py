@@ -18,7 +18,7 @@ from pathlib import Path
 
 from data_platform_core.errors import CrmError
 from data_platform_core.settings import Settings
-from home_server.places import REQUIREMENTS, ROOT, env_bin
+from home_server.places import REQUIREMENTS, ROOT, env_bin, jars
 from home_server.steps import Step, run_command
 
 MINIO_VERSION = "v0.0.0-20260212201848-7aac2a2c5b7c"
@@ -114,7 +114,15 @@ def _postgres(settings: Settings) -> str | None:
 
 def _jars(settings: Settings) -> str | None:
     ivy = ROOT / "home-server-infra" / "local" / "ivy.xml"
-    return made_once(settings, "jars", [ivy], lambda: retrieve_jars(settings, ivy, settings.home / "jars", "jars"))
+    log_store = ROOT / "spark_jobs" / "src" / "spark_jobs" / "log_store" / "ConditionalLogStore.java"
+
+    def make() -> None:
+        retrieve_jars(settings, ivy, settings.home / "jars", "jars")
+        command = [env_bin(settings, "spark", "python"), "-m", "spark_jobs.log_store", str(jars(settings, "spark"))]
+        env = os.environ | {"JAVA_HOME": str(java_home(settings))}
+        run_command(command, log_of(settings, "jars"), env, "compiling the lake's log store")
+
+    return made_once(settings, "jars", [ivy, log_store], make)
 
 
 def retrieve_jars(settings: Settings, ivy: Path, target: Path, log: str) -> None:

@@ -1,53 +1,284 @@
-"""How one micro-batch of one entity lands: bronze, silver, quarantine, each at most once.
+"""How messages of one entity land: silver, then quarantine, then bronze, each exactly once.
 
-Every write carries the id of the query's checkpoint and the number of the batch. Spark repeats a
-batch that was not committed with the very same offsets; Delta then skips the writes that it has.
+Every write carries the name of its writer (the id of the query's checkpoint, or of a backfill's piece)
+and the number of the batch. A batch that was not finished is repeated with the very same messages;
+tables that have it skip it. Bronze comes last: what bronze holds is settled, so that a new checkpoint
+may go on from there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
-from pyspark.sql import DataFrame
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark import StorageLevel
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from data_platform_core.contracts import Record
 from data_platform_core.errors import CrmError
 from data_platform_core.fail_point import fail_point
-from data_platform_core.layers import lake_table
+from data_platform_core.layers import MASTERS, OWNER_FIELD, lake_table
 from data_platform_core.settings import Settings
 from spark_jobs import io
-from spark_jobs.transforms.messages import as_bronze
-from spark_jobs.transforms.parse import accepted, refused, with_record
-from spark_jobs.transforms.settle import first_of_each_key
+from spark_jobs.streaming.figures import Landed
+from spark_jobs.streaming.forgotten import Forgotten
+from spark_jobs.streaming.remembered import STRETCH_MICROSECONDS, Keys, Remembered, ranges_of, repeats_within
+from spark_jobs.transforms.parse import COORDINATES, MESSAGE, parsed, refused, silver_columns
+from spark_jobs.transforms.settle import first_of_each_key, with_validity
+
+_log = logging.getLogger(__name__)
+_ROWS_A_FILE = 50_000
+"""Below that, a batch is written as one file: more of them cost more than a second core brings."""
+_OFFSET_BITS = 40
 
 
-def land(contract: type[Record], settings: Settings) -> Callable[[DataFrame, int], None]:
-    """The function that lands batches of an entity's stream."""
-    bronze, silver, quarantine = (
-        lake_table(settings.lake_root, layer, contract.entity) for layer in ("bronze", "silver", "quarantine")
+@dataclass(frozen=True)
+class _Facts:
+    """What is known of a batch before it is written, one item a message."""
+
+    codes: np.ndarray
+    keys: Keys
+    accepted: np.ndarray
+    refused: dict[str, int]
+    future_dated: int
+    watermark: datetime | None
+
+
+class Landing:
+    """Lands messages of one entity; one batch at a time."""
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        settings: Settings,
+        contract: type[Record],
+        forgotten: Forgotten,
+        check_owner: Callable[[], None] = lambda: None,
+        told: Callable[[str, Landed], None] = lambda entity, landed: None,
+    ) -> None:
+        self.contract = contract
+        self._spark, self._settings = spark, settings
+        self._forgotten, self._check_owner, self._told = forgotten, check_owner, told
+        self._bronze, self._silver, self._quarantine = (
+            lake_table(settings.lake_root, layer, contract.entity) for layer in ("bronze", "silver", "quarantine")
+        )
+        self._tolerance = timedelta(seconds=settings.stream_future_tolerance_seconds)
+        self._remembered = Remembered(settings.stream_remembered_keys)
+        self._lock = threading.RLock()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the entity's tables: no batch of it lands meanwhile, and no other driver owns them."""
+        with self._lock:
+            self._check_owner()
+            try:
+                yield
+            except BaseException:
+                self._remembered.forget()  # it is not known what was committed
+                raise
+
+    def forget_remembered(self) -> None:
+        """Learn from silver anew: after rows were taken out of it."""
+        self._remembered.forget()
+
+    def land_batch(self, source: DataFrame, batch: int) -> None:
+        """Land a batch of the stream."""
+        # the id lives in the checkpoint: a fresh checkpoint, which counts from 0 again, has a fresh one
+        writer = source.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId")
+        if writer is None:
+            raise CrmError("a batch without the id of its query cannot be made exact: this Spark does not tell it")
+        self.land(source, writer, batch)
+
+    def parsed(self, messages: DataFrame) -> DataFrame:
+        """Messages in bronze's columns as `land` takes them; put into the stream's own plan, which is made once."""
+        return parsed(messages, self.contract, self._tolerance)
+
+    def land(self, messages: DataFrame, writer: str, number: int) -> Landed:
+        """Land parsed messages under a writer's name and number; a repeat changes nothing."""
+        entity, started = self.contract.entity, time.monotonic()
+        with self.held():
+            cores = self._spark.sparkContext.defaultParallelism
+            rows = self._forgotten.without(messages, self.contract)
+            rows = rows.coalesce(cores).persist(StorageLevel.MEMORY_AND_DISK)
+            try:
+                facts = _facts_of(rows, self.contract)
+                seconds = {"read": time.monotonic() - started}
+                few = rows.coalesce(1 if len(facts.codes) <= _ROWS_A_FILE else cores)
+                self._fail_point("before_silver")
+                if entity in MASTERS:
+                    repeated = self._settle_versions(few, facts, writer, number)
+                else:
+                    repeated = self._settle(few, facts, writer, number)
+                seconds["silver"] = time.monotonic() - started - seconds["read"]
+                self._fail_point("before_quarantine")
+                if not facts.accepted.all():
+                    bad = self._not_quarantined(refused(few), facts.codes[~facts.accepted])
+                    self._append(bad, self._quarantine, writer, number)
+                self._fail_point("before_bronze")
+                # also where nothing is left of the batch: bronze's number is held against the checkpoint's
+                self._append(few.select(*MESSAGE, *COORDINATES), self._bronze, writer, number)
+                seconds["rest"] = time.monotonic() - started - seconds["read"] - seconds["silver"]
+                self._fail_point("before_checkpoint")
+            finally:
+                rows.unpersist()
+        landed = self._figures(facts, repeated, seconds)
+        self._told(entity, landed)
+        return landed
+
+    def _fail_point(self, place: str) -> None:
+        fail_point(f"{place}:{self.contract.entity}", self._settings)
+
+    def _append(self, rows: DataFrame, address: str, writer: str, number: int) -> bool:
+        """Append rows; False where the table has them of an earlier try."""
+        transaction = io.Transaction(self._spark, address, writer, number)
+        if transaction.is_done:
+            return False
+        transaction.append(rows, self._check_owner)
+        return True
+
+    # --- events and orders: each record stands for itself ----------------------------------------
+
+    def _settle(self, rows: DataFrame, facts: _Facts, writer: str, number: int) -> int:
+        """Append the accepted records whose key silver does not hold; returns how many were repeats."""
+        keys, codes = facts.keys[facts.accepted], facts.codes[facts.accepted]
+        self._learn(keys)
+        order = np.argsort(codes, kind="stable")  # the first that Kafka had stays
+        is_repeat = np.empty(len(order), dtype=np.bool_)
+        is_repeat[order] = repeats_within(keys[order])
+        is_repeat |= self._remembered.are_held(keys)
+        new = F.col("reason").isNull()
+        if is_repeat.any():
+            new &= ~_is_among(codes[is_repeat])
+        if not is_repeat.all():
+            fresh = rows.where(new).select(*silver_columns(self.contract))
+            if self._append(fresh, self._silver, writer, number):
+                self._remembered.add(keys[~is_repeat])
+        self._remembered.trim()
+        return int(is_repeat.sum())
+
+    def _learn(self, keys: Keys) -> None:
+        """Remember what silver holds of the stretches that these keys fall on."""
+        unknown = self._remembered.unknown(keys)
+        if not unknown:
+            return
+        wanted = [
+            F.col("occurred_at").between(_instant(first), _instant(last + 1)) for first, last in ranges_of(unknown)
+        ]
+        condition = wanted[0]
+        for one in wanted[1:]:
+            condition |= one
+        held = io.table(self._spark, self._silver).where(condition).select(*_key_columns(self.contract)).toArrow()
+        self._remembered.learn(unknown, _keys_in(held))
+
+    # --- products and profiles: each record is a version of its owner ------------------------------
+
+    def _settle_versions(self, rows: DataFrame, facts: _Facts, writer: str, number: int) -> int:
+        """Append new versions, and end those that they follow, in whatever order they came."""
+        accepted = int(facts.accepted.sum())
+        if not accepted:
+            return 0
+        owner = OWNER_FIELD[self.contract.entity]
+        names = silver_columns(self.contract)
+        arrived = rows.where(F.col("reason").isNull()).transform(first_of_each_key, self.contract).select(*names)
+        silver = io.table(self._spark, self._silver)
+        held = silver.join(F.broadcast(arrived.select(owner).distinct()), owner, "left_semi")
+        held = held.select(*names, "valid_to", F.lit(True).alias("is_held"))
+        new = arrived.join(held.select(*self.contract.key), list(self.contract.key), "left_anti")
+        both = held.withColumnRenamed("valid_to", "valid_before").unionByName(
+            new.withColumns({"valid_before": F.lit(None).cast("timestamp"), "is_held": F.lit(False)})
+        )
+        # one task for few rows: a shuffle would make a file of each of its partitions
+        versions = with_validity(both, owner).coalesce(1).persist()
+        try:
+            count = versions.where("not is_held").count()
+            ended = versions.where("is_held and not (valid_before <=> valid_to)").select(*self.contract.key, "valid_to")
+            # first the ends: the append makes the batch done
+            if count or not ended.isEmpty():
+                match = " and ".join(f"held.{name} = new.{name}" for name in self.contract.key)
+                if not ended.isEmpty():
+                    self._check_owner()
+                    io.merge_once(ended, self._silver, match, {"valid_to": "new.valid_to"}, f"{writer}/ends", number)
+                self._fail_point("before_versions")
+                fresh = versions.where("not is_held").select(*names, "valid_from", "valid_to")
+                self._append(fresh, self._silver, writer, number)
+        finally:
+            versions.unpersist()
+        return accepted - count
+
+    # --- quarantine ----------------------------------------------------------------------------
+
+    def _not_quarantined(self, bad: DataFrame, codes: np.ndarray) -> DataFrame:
+        """Refused messages without those that quarantine holds: of a checkpoint before this one, or a backfill."""
+        partitions, offsets = np.unique(codes >> _OFFSET_BITS), codes & ((1 << _OFFSET_BITS) - 1)
+        held = io.table(self._spark, self._quarantine).where(
+            F.col("kafka_partition").isin(partitions.tolist())
+            & F.col("kafka_offset").between(int(offsets.min()), int(offsets.max()))
+        )
+        place = ["kafka_topic", "kafka_partition", "kafka_offset"]
+        return bad.join(F.broadcast(held.select(*place)), place, "left_anti")
+
+    def _figures(self, facts: _Facts, repeated: int, seconds: dict[str, float]) -> Landed:
+        return Landed(
+            rows=len(facts.codes),
+            accepted=int(facts.accepted.sum()),
+            repeated=repeated,
+            refused=facts.refused,
+            future_dated=facts.future_dated,
+            remembered_keys=self._remembered.count,
+            remembered_bytes=self._remembered.bytes,
+            watermark=facts.watermark,
+            seconds=seconds,
+        )
+
+
+def _key_columns(contract: type[Record]) -> list[Column]:
+    return [
+        F.xxhash64(*contract.key).alias("hash"),
+        F.hash(*contract.key).cast("bigint").alias("check"),
+        F.unix_micros("occurred_at").alias("occurred"),
+    ]
+
+
+def _facts_of(rows: DataFrame, contract: type[Record]) -> _Facts:
+    """One pass over a batch, which also caches it."""
+    code = F.shiftleft(F.col("kafka_partition").cast("bigint"), _OFFSET_BITS).bitwiseOR(F.col("kafka_offset"))
+    found = rows.select(
+        code.alias("code"),
+        *_key_columns(contract),
+        "reason",
+        (F.col("reason").isNull() & F.col("is_future_dated")).alias("is_future_dated"),
+        F.when(F.col("reason").isNull(), F.unix_micros("effective_at")).alias("effective"),
+    ).toArrow()
+    latest = pc.max(found["effective"]).as_py()
+    return _Facts(
+        codes=found["code"].to_numpy(),
+        keys=_keys_in(found),
+        accepted=found["reason"].is_null().to_numpy(zero_copy_only=False),
+        refused={one["values"]: one["counts"] for one in found["reason"].drop_null().value_counts().to_pylist()},
+        future_dated=pc.sum(found["is_future_dated"]).as_py() or 0,
+        watermark=datetime.fromtimestamp(latest / 1e6, UTC) if latest is not None else None,
     )
 
-    def land_batch(source: DataFrame, batch: int) -> None:
-        # the id lives in the checkpoint: a fresh checkpoint, which counts from 0 again, has a fresh one
-        query_id = source.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId")
-        if query_id is None:
-            raise CrmError("a batch without the id of its query cannot be made exact: this Spark does not tell it")
-        # one file a core, instead of one a Kafka partition
-        messages = as_bronze(source).coalesce(source.sparkSession.sparkContext.defaultParallelism).persist()
-        try:
-            fail_point(f"before_bronze:{contract.entity}", settings)
-            io.append_once(messages, bronze, query_id, batch)
-            fail_point(f"before_silver:{contract.entity}", settings)
-            parsed = messages.transform(with_record, contract).persist()
-            records = accepted(parsed, contract).transform(first_of_each_key, contract)
-            io.insert_new_once(records, silver, contract.key, query_id, batch)
-            fail_point(f"before_quarantine:{contract.entity}", settings)
-            bad = refused(parsed)
-            if not bad.isEmpty():
-                io.append_once(bad, quarantine, query_id, batch)
-            fail_point(f"before_checkpoint:{contract.entity}", settings)
-            parsed.unpersist()
-        finally:
-            messages.unpersist()
 
-    return land_batch
+def _keys_in(table: pa.Table) -> Keys:
+    occurred = table["occurred"].fill_null(0)  # of refused messages, which are not asked about
+    return Keys(table["hash"].to_numpy(), table["check"].to_numpy(), occurred.to_numpy())
+
+
+def _instant(stretch: int) -> Column:
+    return F.timestamp_micros(F.lit(stretch * STRETCH_MICROSECONDS))
+
+
+def _is_among(codes: np.ndarray) -> Column:
+    """Whether a message is one of these; as text, since building thousands of literals one by one takes long."""
+    listed = ", ".join(map(str, codes.tolist()))
+    return F.expr(f"(shiftleft(cast(kafka_partition as bigint), {_OFFSET_BITS}) | kafka_offset) in ({listed})")

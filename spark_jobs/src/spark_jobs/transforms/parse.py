@@ -3,98 +3,132 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from data_platform_core.contracts import Record
 from data_platform_core.derive.fields import FieldSpec, fields_of
-from data_platform_core.derive.spark import field_shape, json_ddl, shape_pattern, value_refusals
+from data_platform_core.derive.spark import (
+    Refusal,
+    field_shape,
+    json_ddl,
+    plain_pattern,
+    value_refusals,
+    values_left_open,
+)
 
+MESSAGE = ("key", "value")
 COORDINATES = ("kafka_topic", "kafka_partition", "kafka_offset", "arrived_at")
+MARKS = ("added_fields", "effective_at", "is_future_dated")
+"""What silver says of a record beside its contract's fields."""
 
 
-def with_record(messages: DataFrame, contract: type[Record]) -> DataFrame:
-    """Adds `record` (the contract's fields, instants still as text) and `reason` (null: accepted).
+def parsed(messages: DataFrame, contract: type[Record], tolerance: timedelta) -> DataFrame:
+    """Messages in bronze's columns, with the contract's fields, `MARKS`, and `reason` (null: accepted).
 
-    Expects `value` (the message's bytes). Reasons, the first that holds: `empty`, `not_utf8`,
-    `not_json`, `not_an_object`, `missing_field:f`, `unknown_field:f`, `wrong_type:f`, and those of
-    `derive.spark.value_refusals`.
+    Reasons, the first that holds: `empty`, `not_utf8`, `not_json`, `not_an_object`, `missing_field:f`,
+    `unknown_field:f`, `wrong_type:f`, and those of `derive.spark.value_refusals`. A record of a later version
+    may add fields: they are kept as JSON in `added_fields`. `effective_at` is the event time, capped at
+    `tolerance` after arrival; where it was capped, `is_future_dated`.
     """
     text = F.col("value").cast("string")
-    is_utf8 = F.expr("is_valid_utf8(cast(value as string))")
+    is_plain = F.expr("is_valid_utf8(cast(value as string))") & text.rlike(plain_pattern(contract))
+    latest = F.col("arrived_at") + F.expr(f"interval {tolerance // timedelta(seconds=1)} seconds")
     return (
-        messages.withColumn("_json", F.when(is_utf8, _only_item(text)))
-        .withColumn("_shape", F.schema_of_variant("_json"))
-        .withColumn("record", F.from_json(F.when(is_utf8, text), json_ddl(contract)))
-        .withColumn("reason", _reason(contract, is_utf8))
-        .drop("_json", "_shape")
+        messages.withColumn("_is_plain", F.coalesce(is_plain, F.lit(False)))
+        .withColumn("_json", F.when(~F.col("_is_plain"), _only_item()))
+        .withColumn("_keys", F.when(~F.col("_is_plain"), F.expr("json_object_keys(cast(value as string))")))
+        .withColumn("record", F.from_json(F.when(_is_utf8(), text), json_ddl(contract)))
+        .withColumn("reason", _reason(contract))
+        .select(
+            *MESSAGE,
+            *COORDINATES,
+            "reason",
+            *[_typed(field).alias(field.name) for field in fields_of(contract)],
+            _added_fields(contract).alias("added_fields"),
+        )
+        .withColumn("effective_at", F.least("occurred_at", latest))
+        .withColumn("is_future_dated", F.col("occurred_at") > latest)
     )
 
 
-def accepted(parsed: DataFrame, contract: type[Record]) -> DataFrame:
-    """The accepted records in the silver table's columns."""
-    return parsed.where(F.col("reason").isNull()).select(
-        *[_typed(field).alias(field.name) for field in fields_of(contract)], *COORDINATES
-    )
+def silver_columns(contract: type[Record]) -> list[str]:
+    """The columns of a settled record, in silver's order."""
+    return [*(field.name for field in fields_of(contract)), *MARKS, *COORDINATES]
 
 
-def refused(parsed: DataFrame) -> DataFrame:
+def refused(messages: DataFrame) -> DataFrame:
     """The refused messages in the quarantine table's columns: untouched bytes, coordinates, reason."""
-    return parsed.where(F.col("reason").isNotNull()).select("key", "value", *COORDINATES, "reason")
+    return messages.where(F.col("reason").isNotNull()).select(*MESSAGE, *COORDINATES, "reason")
 
 
-def _only_item(text: Column) -> Column:
+def _is_utf8() -> Column:
+    return F.expr("is_valid_utf8(cast(value as string))")
+
+
+def _only_item() -> Column:
     """The JSON of a text, null where it is not one value and nothing else.
 
     Spark's parser stops in silence after the first value. So the text is put into a list before its own
     hash: only where it is one value is the hash the second item.
     """
+    text = F.col("value").cast("string")
     seal = F.md5(text)
     items = F.try_parse_json(F.concat(F.lit("["), text, F.lit(',"'), seal, F.lit('"]')))
-    return F.when(F.try_variant_get(items, "$[1]", "string") == seal, F.variant_get(items, "$[0]", "variant"))
+    only = F.when(F.try_variant_get(items, "$[1]", "string") == seal, F.variant_get(items, "$[0]", "variant"))
+    return F.when(_is_utf8(), only)
 
 
 def _typed(field: FieldSpec) -> Column:
     value = F.col(f"record.{field.name}")
-    return value.cast("timestamp") if field.kind == "instant" else value
+    # what is no time is refused, and must not stop the others of its batch
+    return F.expr(f"try_to_timestamp(record.{field.name})") if field.kind == "instant" else value
 
 
-def _reason(contract: type[Record], is_utf8: Column) -> Column:
-    """A structure is held against one pattern; only where it differs is it asked which field differs."""
-    is_well_formed = F.col("_shape").rlike(shape_pattern(contract))
-    first_bad_value = F.coalesce(
-        *[F.when(F.expr(_inside(r.condition, contract)), F.lit(r.reason)) for r in value_refusals(contract)],
+def _is_later_version(contract: type[Record]) -> Column:
+    written = F.try_variant_get("_json", "$.schema_version", "bigint")
+    return F.coalesce(written > contract.version, F.lit(False))
+
+
+def _added_fields(contract: type[Record]) -> Column:
+    names = ", ".join(f"'{field.name}'" for field in fields_of(contract))
+    added = F.expr(
+        "to_json(map_filter(from_json(cast(value as string), 'map<string, variant>'), "
+        f"(name, _) -> name not in ({names})))"
     )
-    return (
+    has_more = F.size("_keys") > len(fields_of(contract))
+    return F.when(F.col("reason").isNull() & _is_later_version(contract) & has_more, added)
+
+
+def _reason(contract: type[Record]) -> Column:
+    """A text is held against one pattern; only where it differs is it asked what differs."""
+    return F.when(F.col("_is_plain"), _first(values_left_open(contract), contract)).otherwise(
         F.when(F.col("value").isNull() | (F.length("value") == 0), "empty")
-        .when(~is_utf8, "not_utf8")
+        .when(~_is_utf8(), "not_utf8")
         .when(F.col("_json").isNull(), "not_json")
-        .when(is_well_formed, first_bad_value)
-        .when(~F.col("_shape").startswith("OBJECT<"), "not_an_object")
-        .otherwise(_structural_reason(contract))
+        .when(~F.schema_of_variant("_json").startswith("OBJECT<"), "not_an_object")
+        .otherwise(F.coalesce(*_structural_reasons(contract), _first(value_refusals(contract), contract)))
     )
 
 
-def _structural_reason(contract: type[Record]) -> Column:
+def _first(refusals: list[Refusal], contract: type[Record]) -> Column:
+    nothing = F.lit(None).cast("string")
+    return F.coalesce(*[F.when(F.expr(_inside(r.condition, contract)), F.lit(r.reason)) for r in refusals], nothing)
+
+
+def _structural_reasons(contract: type[Record]) -> list[Column]:
     fields = fields_of(contract)
     known = F.array(*[F.lit(field.name) for field in fields])
-    present = F.expr("json_object_keys(cast(value as string))")
-    missing = F.array_except(known, present)
-    unknown = F.array_except(present, known)
-    shapes = [
-        (field.name, F.schema_of_variant(F.variant_get("_json", f"$.{field.name}", "variant"))) for field in fields
-    ]
-    wrong = [
-        F.when(~shape.rlike(f"^{field_shape(field)}$"), F.lit(f"wrong_type:{name}"))
-        for field, (name, shape) in zip(fields, shapes, strict=True)
-    ]
-    return F.coalesce(
+    missing = F.array_except(known, F.col("_keys"))
+    unknown = F.array_except(F.col("_keys"), known)
+    shapes = [(field, F.schema_of_variant(F.variant_get("_json", f"$.{field.name}", "variant"))) for field in fields]
+    return [
         F.when(F.size(missing) > 0, F.concat(F.lit("missing_field:"), missing[0])),
-        F.when(F.size(unknown) > 0, F.concat(F.lit("unknown_field:"), unknown[0])),
-        *wrong,
-        F.lit("wrong_type"),
-    )
+        F.when(~_is_later_version(contract) & (F.size(unknown) > 0), F.concat(F.lit("unknown_field:"), unknown[0])),
+        *[F.when(~shape.rlike(f"^{field_shape(f)}$"), F.lit(f"wrong_type:{f.name}")) for f, shape in shapes],
+    ]
 
 
 def _inside(condition: str, contract: type[Record]) -> str:

@@ -1,0 +1,55 @@
+"""How programs outside Spark reach the lake's store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from data_platform_core.settings import Settings
+
+
+def s3_options(settings: Settings) -> dict[str, str]:
+    """The store as delta-rs wants it told."""
+    return {
+        "AWS_ENDPOINT_URL": settings.s3_url,
+        "AWS_ACCESS_KEY_ID": settings.s3_access_key,
+        "AWS_SECRET_ACCESS_KEY": settings.secret("s3_secret_key"),
+        "AWS_REGION": "us-east-1",
+        "AWS_ALLOW_HTTP": "true",
+    }
+
+
+def s3_client(settings: Settings) -> Any:
+    """A client of the lake's store."""
+    return boto3.client(
+        "s3",
+        endpoint_url=settings.s3_url,
+        aws_access_key_id=settings.s3_access_key,
+        aws_secret_access_key=settings.secret("s3_secret_key"),
+        region_name="us-east-1",
+        config=Config(retries={"max_attempts": 3}),
+    )
+
+
+def place_of(address: str) -> tuple[str, str]:
+    """Bucket and key of an address of the lake."""
+    bucket, _, key = address.removeprefix("s3a://").partition("/")
+    return bucket, key
+
+
+def read_object(client: Any, address: str) -> bytes | None:
+    """What stands at an address; None where nothing does."""
+    bucket, key = place_of(address)
+    try:
+        return bytes(client.get_object(Bucket=bucket, Key=key)["Body"].read())
+    except client.exceptions.NoSuchKey:
+        return None
+
+
+def names_below(client: Any, address: str) -> list[str]:
+    """The keys below a folder, in order."""
+    bucket, prefix = place_of(address)
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/")
+    return sorted(item["Key"] for page in pages for item in page.get("Contents", ()))

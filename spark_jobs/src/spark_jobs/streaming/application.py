@@ -1,0 +1,132 @@
+"""The streaming application: the owner of bronze, silver and quarantine."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+
+from pyspark.errors import StreamingQueryException
+from pyspark.sql.streaming import StreamingQuery
+
+from data_platform_core.contracts import CONTRACTS
+from data_platform_core.errors import ComponentFailed
+from data_platform_core.settings import Settings
+from spark_jobs.session import spark_session
+from spark_jobs.streaming.forgotten import Forgotten
+from spark_jobs.streaming.land import Landing
+from spark_jobs.streaming.lease import Lease
+from spark_jobs.streaming.queries import start_query
+from spark_jobs.tables import create_tables
+
+_log = logging.getLogger(__name__)
+_OUT_OF_REACH = re.compile(
+    r"ConnectException|Connection refused|SdkClientException|AWSClientIOException|AWSServiceIOException|ServiceUnavail"
+    r"|SlowDown|NoHttpResponse|SocketTimeout|TimeoutException|UnknownHost|Connection reset|connection was closed"
+    r"|EndpointConnectionError|AWSStatus5|Status Code: 5\d\d|could not be renewed|is out of reach|does not answer"
+    r"|DisconnectException|does not tell its offsets|NotLeaderOrFollower|XMinioServerNotInitialized"
+)
+_PAUSE_SECONDS = 5.0
+
+
+class Application:
+    """All queries and what watches them, in one Spark session; a context that gives back what it holds."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lease = Lease(settings)
+        self._lease.take()  # before Spark is started: a second application is told at once
+        try:
+            self._spark = spark_session("crm-stream")
+        except BaseException:
+            self._lease.release()
+            raise
+        self._forgotten = Forgotten()
+        self._landings: dict[str, Landing] = {}
+        self._queries: dict[str, StreamingQuery] = {}
+        self._failing_since: dict[str, float] = {}
+        self._again_at: dict[str, float] = {}
+
+    def __enter__(self) -> Application:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for query in self._queries.values():
+            query.stop()
+        self._lease.release()
+        self._spark.stop()
+
+    def start(self) -> None:
+        """Create what tables are missing and start every entity's query.
+
+        Raises:
+            CrmError: a checkpoint is broken, Kafka has lost messages, a table is of another version.
+        """
+        create_tables(self._spark, self._settings)
+        for contract in CONTRACTS.values():
+            self._landings[contract.entity] = Landing(
+                self._spark, self._settings, contract, self._forgotten, check_owner=self._lease.check
+            )
+        with ThreadPoolExecutor(len(self._landings)) as pool:
+            started = pool.map(
+                lambda landing: start_query(self._spark, self._settings, landing), self._landings.values()
+            )
+            self._queries = dict(zip(self._landings, started, strict=True))
+
+    def look(self) -> None:
+        """Look after the queries: one whose store was out of reach is started again.
+
+        Raises:
+            ComponentFailed: a query failed for good, or a store was out of reach for too long.
+        """
+        for entity, query in self._queries.items():
+            if query.isActive:
+                if query.lastProgress and entity in self._failing_since and not query.exception():
+                    self._has_recovered(entity, query)
+                continue
+            if entity not in self._again_at:
+                self._has_failed(entity, _reason(query.exception()))
+            elif time.monotonic() >= self._again_at[entity]:
+                self._try_again(entity)
+
+    def _has_failed(self, entity: str, reason: str) -> None:
+        if not _OUT_OF_REACH.search(reason):
+            raise ComponentFailed(f"the query {entity} ended: {reason}")
+        since = self._failing_since.setdefault(entity, time.monotonic())
+        silent = time.monotonic() - since
+        if silent > self._settings.stream_give_up_seconds:
+            raise ComponentFailed(f"the query {entity} was given up after {silent:.0f} s: {reason}")
+        _log.warning(
+            "a store of the query %s is out of reach; trying again in %.0f s: %s", entity, _PAUSE_SECONDS, reason
+        )
+        self._again_at[entity] = time.monotonic() + _PAUSE_SECONDS
+
+    def _try_again(self, entity: str) -> None:
+        del self._again_at[entity]
+        try:
+            if not self._lease.regain():
+                self._lease.check()
+            self._queries[entity] = start_query(self._spark, self._settings, self._landings[entity])
+        except ComponentFailed as error:
+            self._has_failed(entity, str(error))
+
+    def _has_recovered(self, entity: str, query: StreamingQuery) -> None:
+        progress = query.lastProgress
+        if progress and progress["numInputRows"] >= 0:
+            seconds = time.monotonic() - self._failing_since.pop(entity)
+            _log.info("the query %s goes on after %.0f s; nothing was lost or doubled", entity, seconds)
+
+
+def _reason(error: StreamingQueryException | None) -> str:
+    """What ended a query, in one line: the innermost words of ours where there are some."""
+    if error is None:
+        return "it was stopped"
+    text = str(error)
+    ours = re.findall(r"data_platform_core\.errors\.\w+: (.+)|spark_jobs\.[\w.]+: (.+)", text)
+    if ours:
+        return next(word for word in ours[-1] if word).strip()
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("at ")]
+    causes = [line for line in lines if "Exception" in line or "Error" in line]
+    return " | ".join(dict.fromkeys(lines[:2] + causes[:3]))[:1200]
