@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
+from data_platform_core.errors import ComponentFailed
 from data_platform_core.settings import Settings
 
 
@@ -53,3 +56,27 @@ def names_below(client: Any, address: str) -> list[str]:
     bucket, prefix = place_of(address)
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/")
     return sorted(item["Key"] for page in pages for item in page.get("Contents", ()))
+
+
+@dataclass(frozen=True)
+class Found:
+    """An object of the store."""
+
+    key: str
+    bytes: int
+    etag: str
+
+
+def objects_below(settings: Settings, address: str) -> list[Found]:
+    """The objects below a folder, by name.
+
+    Raises:
+        ComponentFailed: the store is out of reach, or refuses.
+    """
+    bucket, prefix = place_of(address)
+    try:
+        pages = s3_client(settings).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/")
+        found = [Found(one["Key"], one["Size"], one["ETag"]) for page in pages for one in page.get("Contents", ())]
+    except (BotoCoreError, ClientError) as error:
+        raise ComponentFailed(f"the store at {settings.s3_url}, {address}: {str(error)[:300]}") from None
+    return sorted(found, key=lambda one: one.key)

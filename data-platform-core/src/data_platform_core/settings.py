@@ -79,6 +79,7 @@ class Settings(BaseSettings):
     stream_allow_data_loss: bool = Field(False, description="Go on where Kafka has deleted what was not read yet.")
     stream_give_up_seconds: float = Field(600, ge=0, description="How long a store may be out of reach.")
     stream_requests_seconds: float = Field(2.0, gt=0, description="How often requests are looked for.")
+    lake_retention_hours: float = Field(168, ge=1, description="How long files of old versions stay.")
     lake_lease_seconds: float = Field(20, gt=0, description="After so long without a sign, the lake has no owner.")
     fail_point: str | None = Field(None, description="Tests only: where this process kills itself.")
 

@@ -10,6 +10,7 @@ from psycopg import sql
 from data_platform_core.contracts import CONTRACTS
 from data_platform_core.derive.postgres import create_batch_index, create_table
 from data_platform_core.errors import ComponentFailed
+from data_platform_core.settings import Settings
 
 DATABASE = "warehouse"
 PUBLISHER, MODELER, AIRFLOW = "crm_publisher", "crm_dbt", "airflow"
@@ -49,7 +50,76 @@ create table if not exists ops.gate_results (
   failed_keys jsonb not null
 );
 comment on table ops.gate_results is 'One row per expectation and gate run.';
+create table if not exists ops.requests (
+  id bigint generated always as identity primary key,
+  kind text not null,
+  arguments jsonb not null,
+  state text not null default 'asked' check (state in ('asked', 'running', 'done', 'failed')),
+  asked_at timestamptz not null default now(),
+  started_at timestamptz,
+  ended_at timestamptz,
+  progress jsonb,
+  result jsonb,
+  message text
+);
+comment on table ops.requests is 'What the streaming application, the lake''s only writer, is asked to do.';
+create table if not exists ops.tombstones (
+  fingerprint text primary key,
+  forgotten_at timestamptz not null default now(),
+  silver_versions jsonb,
+  purged_at timestamptz
+);
+comment on table ops.tombstones is
+  'Customers who were forgotten, by the SHA-256 of their id; silver_versions: the deletes in silver, by entity.';
+create table if not exists ops.forgotten_records (
+  entity text not null,
+  record_hash text not null,
+  primary key (entity, record_hash)
+);
+comment on table ops.forgotten_records is
+  'Hashes of the records that were taken out or kept out of silver: the audit counts them as made and not there.';
+create table if not exists ops.quarantine_replays (
+  kafka_topic text not null,
+  kafka_partition integer not null,
+  kafka_offset bigint not null,
+  entity text not null,
+  record_hash text not null,
+  state text not null default 'begun' check (state in ('begun', 'sent')),
+  begun_at timestamptz not null default now(),
+  sent_at timestamptz,
+  primary key (kafka_topic, kafka_partition, kafka_offset)
+);
+comment on table ops.quarantine_replays is 'Which quarantined messages were mended and sent again, once each.';
 """
+
+
+def connect(settings: Settings, role: str = "crm_publisher") -> psycopg.Connection:
+    """A connection to the warehouse in one of its roles.
+
+    Raises:
+        ComponentFailed: the server is out of reach or refuses the role.
+    """
+    password = settings.secret({"crm_publisher": "publisher_password", "crm_dbt": "dbt_password"}[role])
+    try:
+        return psycopg.connect(warehouse_dsn(settings, role), password=password, connect_timeout=10)
+    except psycopg.OperationalError as error:
+        raise ComponentFailed(
+            f"the warehouse did not let {role} in: {str(error).strip().splitlines()[0][:300]}"
+        ) from None
+
+
+def warehouse_dsn(settings: Settings, role: str) -> str:
+    """The DSN of the warehouse for a role, without its password."""
+    host, port = warehouse_address(settings)
+    return f"postgresql://{role}@{host}:{port}/warehouse"
+
+
+def warehouse_address(settings: Settings) -> tuple[str, int]:
+    """Host and port of the PostgreSQL server."""
+    if settings.postgres_dsn:
+        parts = psycopg.conninfo.conninfo_to_dict(settings.postgres_dsn)
+        return str(parts.get("host", "127.0.0.1")), int(parts.get("port") or 5432)
+    return "127.0.0.1", settings.port("postgres")
 
 
 def prepare_warehouse(admin_dsn: str, passwords: Mapping[str, str]) -> None:

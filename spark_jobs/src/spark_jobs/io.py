@@ -7,7 +7,8 @@ most of its time on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -61,18 +62,27 @@ class Transaction:
         getattr(self._transaction.readTxn(), "$plus$eq")(writer)
         self.is_done = _number_of(self._transaction.snapshot(), writer) >= number
 
-    def append(self, rows: DataFrame, before_commit: Callable[[], None]) -> int:
-        """Write rows and commit them; returns the table's new version. `before_commit` may still refuse."""
+    def append(self, rows: DataFrame, before_commit: Callable[[], None], also: Iterable[str] = ()) -> int:
+        """Write rows and commit them; returns the table's new version.
+
+        Args:
+            before_commit: may still refuse.
+            also: further names under which the append is marked as done.
+        """
         files = self._transaction.writeFiles(rows._jdf)
         jvm = _jvm(self._spark)
         nothing = jvm.scala.Option.empty()
-        mark = jvm.org.apache.spark.sql.delta.actions.SetTransaction(self._writer, self._number, nothing)
+        actions = files
+        for name in (self._writer, *also):
+            actions = actions.appended(
+                jvm.org.apache.spark.sql.delta.actions.SetTransaction(name, self._number, nothing)
+            )
         append = jvm.org.apache.spark.sql.streaming.OutputMode.Append()
         operation = getattr(jvm.org.apache.spark.sql.delta, "DeltaOperations$StreamingUpdate")(
             append, self._writer, self._number, nothing
         )
         before_commit()
-        return int(self._transaction.commit(files.appended(mark), operation))
+        return int(self._transaction.commit(actions, operation))
 
 
 def last_number(spark: SparkSession, address: str, writer: str) -> int:
@@ -154,7 +164,12 @@ def version_of(spark: SparkSession, address: str) -> int:
 
 
 def first_offsets(spark: SparkSession, settings: Settings, entity: str) -> dict[int, int]:
-    """The first offset that Kafka still has of each partition of an entity's topic.
+    """The first offset that Kafka still has of each partition of an entity's topic."""
+    return bounds_of(spark, settings, TOPICS[entity])[0]
+
+
+def bounds_of(spark: SparkSession, settings: Settings, topic: str) -> tuple[dict[int, int], dict[int, int]]:
+    """The first offset and the next one of each partition of a topic, as Kafka has them now.
 
     Raises:
         ComponentFailed: Kafka is out of reach, or has no such topic.
@@ -163,19 +178,36 @@ def first_offsets(spark: SparkSession, settings: Settings, entity: str) -> dict[
     bytes_of = "org.apache.kafka.common.serialization.ByteArrayDeserializer"
     words = jvm.java.util.HashMap()
     limits = {"default.api.timeout.ms": "15000", "key.deserializer": bytes_of, "value.deserializer": bytes_of}
+    limits["allow.auto.create.topics"] = "false"
     for name, value in (java_settings(settings) | limits).items():
         words.put(name, value)
     consumer = None
     try:
         consumer = jvm.org.apache.kafka.clients.consumer.KafkaConsumer(words)
         partitions = jvm.java.util.ArrayList()
-        for info in consumer.partitionsFor(TOPICS[entity]) or ():
-            partitions.add(jvm.org.apache.kafka.common.TopicPartition(TOPICS[entity], info.partition()))
-        found = consumer.beginningOffsets(partitions)
-        return {int(one.partition()): int(found[one]) for one in found}
+        for info in consumer.partitionsFor(topic) or ():
+            partitions.add(jvm.org.apache.kafka.common.TopicPartition(topic, info.partition()))
+        if not len(partitions):
+            raise ComponentFailed(f"Kafka at {settings.kafka_address} has no topic {topic}")
+        first, last = consumer.beginningOffsets(partitions), consumer.endOffsets(partitions)
+        return tuple({int(one.partition()): int(found[one]) for one in found} for found in (first, last))  # type: ignore[return-value]
     except Py4JJavaError as error:
         reason = str(error.java_exception.getMessage())[:300]
         raise ComponentFailed(f"Kafka at {settings.kafka_address} does not tell its offsets: {reason}") from None
     finally:
         if consumer is not None:
             consumer.close()
+
+
+def kafka_between(
+    spark: SparkSession, settings: Settings, topic: str, begin: dict[int, int], end: dict[int, int]
+) -> DataFrame:
+    """The messages of a topic from some offsets, by partition, up to others."""
+    bounds = {"startingOffsets": begin, "endingOffsets": end}
+    return (
+        spark.read.format("kafka")
+        .options(**{f"kafka.{name}": value for name, value in java_settings(settings).items()})
+        .option("subscribe", topic)
+        .options(**{n: json.dumps({topic: {str(p): o for p, o in at.items()}}) for n, at in bounds.items()})
+        .load()
+    )

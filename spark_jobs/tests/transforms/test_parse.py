@@ -1,12 +1,15 @@
 """Spark's verdict on a record is the contract's own, and says why."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from data_platform_core.contracts import CONTRACTS
+from data_platform_core.derive.fields import fields_of
+from data_platform_core.derive.spark import plain_pattern
 from spark_jobs.transforms.parse import parsed, refused
 
 TOLERANCE = timedelta(minutes=10)
@@ -38,7 +41,7 @@ def test_each_refusal_says_what_and_where(messages):
         encoded(good, customer_id=None): "wrong_type:customer_id",
         encoded(good, lines=[line | {"gift": True}]): "wrong_type:lines",
         encoded(good, status="lost"): "unknown_value:status",
-        encoded(good, schema_version=2): "unknown_version:schema_version",
+        encoded(good, schema_version=0): "unknown_version:schema_version",
         encoded(good, lines=[line | {"quantity": 0}]): "out_of_range:lines.quantity",
         encoded(good, lines=[line | {"product_id": "x"}]): "bad_format:lines.product_id",
         encoded(good, occurred_at="yesterday"): "not_an_instant:occurred_at",
@@ -55,6 +58,38 @@ def test_an_accepted_record_is_typed_and_keeps_its_coordinates(messages):
     assert row.occurred_at.replace(tzinfo=UTC) == datetime(2026, 11, 19, 15, 0, 21, 611368, tzinfo=UTC)
     assert [(line.quantity, line.unit_price_minor) for line in row.lines] == [(1, 27900), (3, 1000)]
     assert (row.kafka_topic, row.kafka_partition, row.kafka_offset) == ("t", 0, 0)
+
+
+def test_a_later_version_flows_and_what_it_adds_is_kept(messages):
+    added = (EXAMPLES / "events.2.added_field.pass.json").read_bytes()
+    nothing = (EXAMPLES / "events.2.nothing_added.pass.json").read_bytes()
+    rows = parsed(messages(added, nothing), CONTRACTS["events"], TOLERANCE).orderBy("kafka_offset").collect()
+    assert [(row.reason, row.schema_version) for row in rows] == [(None, 2), (None, 2)]
+    assert json.loads(rows[0].added_fields) == {"loyalty_hint": {"tier": "gold", "points": [1, 2]}}
+    assert rows[1].added_fields is None
+
+
+def test_a_date_in_the_future_is_kept_capped_and_marked(messages):
+    good = json.loads((EXAMPLES / "events.1.minimal.pass.json").read_text())
+    ahead = encoded(good, occurred_at="2031-01-01T00:00:00.000000Z")
+    tolerated = encoded(good, occurred_at="2026-11-20T01:12:03.000000Z")
+    rows = parsed(messages(ahead, tolerated), CONTRACTS["events"], TOLERANCE).orderBy("kafka_offset").collect()
+    assert [row.is_future_dated for row in rows] == [True, False]
+    assert [row.effective_at for row in rows] == [datetime(2026, 11, 20, 1, 12, 3)] * 2
+    assert rows[0].occurred_at == datetime(2031, 1, 1)
+
+
+@pytest.mark.parametrize("entity", CONTRACTS)
+def test_one_pattern_decides_what_our_producer_writes_and_nothing_it_should_not(entity):
+    pattern = plain_pattern(CONTRACTS[entity])
+    good = json.loads((EXAMPLES / f"{entity}.1.minimal.pass.json").read_text())
+    order = [field.name for field in fields_of(CONTRACTS[entity])]
+    plain = json.dumps({name: good[name] for name in order}, separators=(",", ":"), ensure_ascii=False)
+    assert re.match(pattern, plain)
+    assert not re.match(pattern, json.dumps(good))
+    for change in ({"sequence": -1}, {"sequence": 1.5}, {"occurred_at": "2026-02-30T00:00:00.000000Z"}, {"more": 1}):
+        wrong = {name: good[name] for name in order} | change
+        assert not re.match(pattern, json.dumps(wrong, separators=(",", ":"), ensure_ascii=False)), change
 
 
 def test_a_refused_message_keeps_its_bytes(messages):

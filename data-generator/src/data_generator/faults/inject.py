@@ -10,7 +10,19 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from data_generator.faults.plan import Drifted, Duplicated, Late, Malformed, Plan, Reordered, Skewed, Unknown, kept_plan
+from data_generator.faults.plan import (
+    Ahead,
+    Drifted,
+    Duplicated,
+    Evolved,
+    Late,
+    Malformed,
+    Plan,
+    Reordered,
+    Skewed,
+    Unknown,
+    kept_plan,
+)
 from data_generator.messages import Delayed, Messages, messages_of
 from data_generator.world.config import SECOND
 from data_generator.world.draws import U64, Draws
@@ -59,6 +71,12 @@ class Injector:
                     pl.col("ordered_at") if unit.entity == "orders" else pl.lit(None, dtype=pl.Datetime("us", "UTC"))
                 )
                 records = records.with_columns(occurred_at=pl.max_horizontal(moved, floor))
+            if isinstance(fault, Evolved):
+                version = pl.when(pl.Series(rows)).then(2).otherwise(pl.col("schema_version")).cast(pl.Int64)
+                records = records.with_columns(schema_version=version)
+            if isinstance(fault, Ahead):
+                ahead = pl.duration(seconds=pl.when(pl.Series(rows)).then(fault.seconds).otherwise(0))
+                records = records.with_columns(occurred_at=pl.col("occurred_at") + ahead)
             if isinstance(fault, Unknown) and rows.any() and (field := _REFERENCE[unit.entity]):
                 is_set = pl.Series(rows) & records[field].is_not_null()
                 records = records.with_columns(
@@ -93,6 +111,8 @@ class Injector:
                 copies[row], more = fault.copies, {"copies": fault.copies}
             elif isinstance(fault, Reordered):
                 place[row] += fault.by + 0.5
+            elif isinstance(fault, Evolved):
+                values[row] = _encoded(json.loads(values[row]) | {"loyalty_hint": "gold"})
             elif isinstance(fault, Malformed | Drifted):
                 values[row], reason = _broken(entity, fault.kind, values[row])
                 expected = f"quarantine: {reason}"
@@ -164,6 +184,10 @@ def _broken(entity: str, kind: str, value: bytes) -> tuple[bytes, str]:
         words["loyalty_hint"] = "gold"
         reason = "unknown_field:loyalty_hint"
     else:
-        words["schema_version"] = 2
-        reason = "unknown_version:schema_version"
-    return json.dumps(words, ensure_ascii=False).encode(), reason
+        words |= {"schema_version": 2, "sequence": str(words["sequence"])}
+        reason = "wrong_type:sequence"
+    return _encoded(words), reason
+
+
+def _encoded(words: dict[str, Any]) -> bytes:
+    return json.dumps(words, ensure_ascii=False, separators=(",", ":")).encode()

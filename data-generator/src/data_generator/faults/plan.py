@@ -61,9 +61,22 @@ class Malformed(_Fault):
 
 
 class Drifted(_Fault):
-    """Delivered in the form of a later version of its contract."""
+    """Delivered in a form that its contract does not know: a field too many, or a later version that breaks it."""
 
-    kind: Literal["added_field", "version_2"]
+    kind: Literal["added_field", "version_2_incompatible"]
+
+
+class Evolved(_Fault):
+    """Delivered by a later version of its contract, which adds a field: no reader needs to stop for it."""
+
+    kind: Literal["version_2"]
+
+
+class Ahead(_Fault):
+    """With the time of a clock that is far ahead."""
+
+    kind: Literal["future_dated"]
+    seconds: int = Field(30 * 86_400, ge=3600, le=3650 * 86_400)
 
 
 class Skewed(_Fault):
@@ -79,7 +92,10 @@ class Unknown(_Fault):
     kind: Literal["unknown_reference"]
 
 
-Fault = Annotated[Late | Duplicated | Reordered | Malformed | Drifted | Skewed | Unknown, Field(discriminator="kind")]
+Fault = Annotated[
+    Late | Duplicated | Reordered | Malformed | Drifted | Evolved | Ahead | Skewed | Unknown,
+    Field(discriminator="kind"),
+]
 
 
 class Plan(BaseModel):

@@ -6,11 +6,12 @@ schema is derived from it (see `data_platform_core.derive`).
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
@@ -32,6 +33,9 @@ def _is_utc(value: datetime) -> datetime:
         raise ValueError("must be UTC")
     return value
 
+
+LATEST_VERSION = 10_000
+"""What a later version's number may be at most: beyond it is no version, but a mistake."""
 
 Instant = Annotated[
     AwareDatetime,
@@ -85,6 +89,23 @@ class Record(Part):
         Sequence,
         Field(description="Grows from record to record of one owner, whatever the order of arrival."),
     ]
+
+    @classmethod
+    def read(cls, text: str | bytes) -> Self:
+        """A message as the pipeline reads it: a later version may add fields, and keeps all that this one promises.
+
+        Raises:
+            ValidationError: it breaks the contract.
+        """
+        try:
+            words = json.loads(text)
+            written = words["schema_version"]
+        except (ValueError, TypeError, LookupError):
+            return cls.model_validate_json(text)  # which says what is wrong
+        if type(written) is not int or not cls.version < written <= LATEST_VERSION:
+            return cls.model_validate_json(text)
+        known = {name: words[name] for name in cls.model_fields if name in words} | {"schema_version": cls.version}
+        return cls.model_validate_json(json.dumps(known)).model_copy(update={"schema_version": written})
 
     def model_post_init(self, context: Any) -> None:
         """Hold the record against its laws."""

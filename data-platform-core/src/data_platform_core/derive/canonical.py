@@ -31,6 +31,9 @@ class Digest:
     def __add__(self, other: Digest) -> Digest:
         return Digest(self.count + other.count, (self.high + other.high) % _LANE, (self.low + other.low) % _LANE)
 
+    def __sub__(self, other: Digest) -> Digest:
+        return Digest(self.count - other.count, (self.high - other.high) % _LANE, (self.low - other.low) % _LANE)
+
     @property
     def hex(self) -> str:
         """Both lanes as 32 hexadecimal digits."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data_platform_core.contracts import Record
-from data_platform_core.derive.fields import FieldSpec, fields_of
+from data_platform_core.derive.fields import FieldSpec, stored_fields_of
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Expectation:
 
 def expectations_of(contract: type[Record]) -> list[Expectation]:
     """Everything the contract promises of a published table's columns and key."""
-    found = [expectation for spec in fields_of(contract) for expectation in _of_field(spec)]
+    found = [expectation for spec in stored_fields_of(contract) for expectation in _of_field(spec)]
     if len(contract.key) == 1:
         found.append(Expectation("expect_column_values_to_be_unique", {"column": contract.key[0]}))
     else:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import types
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Le, MaxLen, MinLen
 from pydantic import AwareDatetime
 
-from data_platform_core.contracts import Part
+from data_platform_core.contracts import Part, Record
+from data_platform_core.contracts.base import LATEST_VERSION
 from data_platform_core.errors import ContractBroken
 
 Kind = Literal["text", "integer", "boolean", "instant", "parts"]
@@ -43,6 +44,16 @@ def fields_of(contract: type[Part]) -> tuple[FieldSpec, ...]:
     own = [name for name in contract.model_fields if name in contract.__annotations__]
     shared = [name for name in contract.model_fields if name not in own]
     return tuple(_field(contract, name) for name in own + shared)
+
+
+@cache
+def stored_fields_of(contract: type[Record]) -> tuple[FieldSpec, ...]:
+    """The fields as stores hold them: records of later versions flow, so that `schema_version` is a range there."""
+    versions = {"choices": (), "minimum": contract.version, "maximum": LATEST_VERSION}
+    return tuple(
+        replace(field, **versions) if field.name == "schema_version" else field  # type: ignore[arg-type]
+        for field in fields_of(contract)
+    )
 
 
 def _field(contract: type[Part], name: str) -> FieldSpec:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from data_platform_core.contracts import Record
 from data_platform_core.contracts.base import INSTANT_PATTERN
-from data_platform_core.derive.fields import FieldSpec, fields_of
+from data_platform_core.derive.fields import FieldSpec, fields_of, stored_fields_of
 
 _VARIANT = {"text": "STRING", "integer": "BIGINT", "boolean": "BOOLEAN", "instant": "STRING"}
 _JSON = {"text": "string", "integer": "bigint", "boolean": "boolean", "instant": "string"}
@@ -60,7 +60,7 @@ def field_shape(field: FieldSpec) -> str:
 
 def value_refusals(contract: type[Record]) -> list[Refusal]:
     """The conditions on values, over the columns of `json_ddl`; the first that holds is the reason."""
-    refusals = [refusal for field in fields_of(contract) for refusal in _of_field(field, field.name)]
+    refusals = [refusal for field in stored_fields_of(contract) for refusal in _of_field(field, field.name)]
     for law in contract.laws:
         refusals.append(Refusal(f"law_broken:{law.name}", f"not ({law.spark_sql})"))
     return refusals
@@ -162,12 +162,12 @@ def _of_field(field: FieldSpec, value: str) -> list[Refusal]:
         found.append(Refusal(f"bad_format:{field.name}", f"not {value} rlike {_quoted(field.pattern)}"))
     if field.choices:
         listed = ", ".join(_quoted(c) if isinstance(c, str) else str(c) for c in field.choices)
-        kind = "unknown_version" if field.name == "schema_version" else "unknown_value"
-        found.append(Refusal(f"{kind}:{field.name}", f"{value} not in ({listed})"))
+        found.append(Refusal(f"unknown_value:{field.name}", f"{value} not in ({listed})"))
     if field.minimum is not None or field.maximum is not None:
         low = field.minimum if field.minimum is not None else -(2**63)
         high = field.maximum if field.maximum is not None else 2**63 - 1
-        found.append(Refusal(f"out_of_range:{field.name}", f"{value} not between {low} and {high}"))
+        kind = "unknown_version" if field.name == "schema_version" else "out_of_range"
+        found.append(Refusal(f"{kind}:{field.name}", f"{value} not between {low} and {high}"))
     if field.min_length is not None or field.max_length is not None:
         size = f"size({value})" if field.kind == "parts" else f"char_length({value})"
         low, high = field.min_length or 0, field.max_length or 2**31 - 1
@@ -186,3 +186,22 @@ def _of_field(field: FieldSpec, value: str) -> list[Refusal]:
 def _quoted(text: str) -> str:
     # a raw literal: Spark SQL would take the backslashes of a pattern away
     return f"r'{text}'"
+
+
+def canonical_spark(contract: type[Record]) -> str:
+    """The canonical form of a silver row as Spark SQL; see `derive.canonical`."""
+    return "concat(" + ", ".join(_canonical(field, field.name) for field in fields_of(contract)) + ")"
+
+
+def _canonical(field: FieldSpec, value: str) -> str:
+    if field.kind == "parts":
+        items = ", ".join(_canonical(part, f"part.{part.name}") for part in field.parts)
+        return f"concat(size({value}), '[', array_join(transform({value}, part -> concat({items})), ''), ']')"
+    if field.kind == "instant":
+        text = f"cast(unix_micros({value}) as string)"
+    elif field.kind == "boolean":
+        text = f"if({value}, 't', 'f')"
+    else:
+        text = f"cast({value} as string)"
+    netstring = f"concat(octet_length({text}), ':', {text})"
+    return f"coalesce({netstring}, '-')" if field.is_nullable else netstring

@@ -11,6 +11,7 @@ from data_platform_core.derive.canonical import Digest
 from data_platform_core.ledger import stores
 from data_platform_core.ledger.made import Ledger
 from data_platform_core.settings import Settings
+from data_platform_core.warehouse import connect
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class EntityAudit:
 
     entity: str
     made: Digest
+    """records that were made, with those mended out of quarantine and without those forgotten"""
     kafka: int
     bronze: int
     bronze_different: int
@@ -58,7 +60,7 @@ def audit(settings: Settings) -> list[EntityAudit]:
         ComponentFailed: a store is out of reach.
     """
     ledger = Ledger(settings.ledger_file)
-    with stores.connect(settings, "crm_dbt") as connection:
+    with connect(settings, "crm_dbt") as connection:
         return [_audit(settings, ledger, connection, entity) for entity in ENTITIES]
 
 
@@ -67,7 +69,9 @@ def _audit(settings: Settings, ledger: Ledger, connection: Connection, entity: s
     quarantine, quarantine_different = stores.lake_counts(settings, "quarantine", entity)
     return EntityAudit(
         entity=entity,
-        made=ledger.made(entity),
+        made=ledger.made(entity)
+        + stores.kept_digest(connection, "quarantine_replays", entity)
+        - stores.kept_digest(connection, "forgotten_records", entity),
         kafka=stores.kafka_count(settings, entity),
         bronze=bronze,
         bronze_different=bronze_different,

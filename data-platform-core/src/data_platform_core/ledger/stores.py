@@ -55,12 +55,13 @@ def kafka_count(settings: Settings, entity: str) -> int:
 
 
 def lake_counts(settings: Settings, layer: Layer, entity: str) -> tuple[int, int]:
-    """Rows of a bronze or quarantine table, and how many different messages they are."""
+    """Rows of a bronze or quarantine table that came by the entity's topic, and how many different messages
+    the table holds, whatever way they came; those of forgotten customers are blank, and no messages any more."""
     table = open_table(settings, layer, entity)
     if table is None:
         return 0, 0
-    values = _frame(table, ["value"])["value"]
-    return len(values), values.n_unique()
+    rows = _frame(table, ["value", "kafka_topic"])
+    return len(rows.filter(pl.col("kafka_topic") == TOPICS[entity])), rows["value"].drop_nulls().n_unique()
 
 
 def silver_digest(settings: Settings, entity: str) -> Digest:
@@ -76,33 +77,6 @@ def _frame(table: DeltaTable, columns: list[str]) -> pl.DataFrame:
     frame = pl.from_arrow(table.to_pyarrow_table(columns=columns))
     assert isinstance(frame, pl.DataFrame)
     return frame
-
-
-def connect(settings: Settings, role: str = "crm_publisher") -> psycopg.Connection:
-    """A connection to the warehouse in one of its roles.
-
-    Raises:
-        ComponentFailed: the server is out of reach or refuses the role.
-    """
-    password = settings.secret({"crm_publisher": "publisher_password", "crm_dbt": "dbt_password"}[role])
-    try:
-        return psycopg.connect(warehouse_dsn(settings, role), password=password, connect_timeout=10)
-    except psycopg.OperationalError as error:
-        raise ComponentFailed(f"the warehouse did not let {role} in: {_short(error)}") from None
-
-
-def warehouse_dsn(settings: Settings, role: str) -> str:
-    """The DSN of the warehouse for a role, without its password."""
-    host, port = warehouse_address(settings)
-    return f"postgresql://{role}@{host}:{port}/warehouse"
-
-
-def warehouse_address(settings: Settings) -> tuple[str, int]:
-    """Host and port of the PostgreSQL server."""
-    if settings.postgres_dsn:
-        parts = psycopg.conninfo.conninfo_to_dict(settings.postgres_dsn)
-        return str(parts.get("host", "127.0.0.1")), int(parts.get("port") or 5432)
-    return "127.0.0.1", settings.port("postgres")
 
 
 def published_digest(connection: psycopg.Connection, entity: str) -> Digest:
@@ -131,3 +105,12 @@ def _number(connection: psycopg.Connection, table: str, expression: str) -> int:
 
 def _short(error: Exception) -> str:
     return str(error).strip().splitlines()[0][:300]
+
+
+def kept_digest(connection: psycopg.Connection, table: str, entity: str) -> Digest:
+    """Digest of the records whose hashes stand in a table of `ops` (`forgotten_records`, `quarantine_replays`)."""
+    rows = connection.execute(
+        f"select distinct record_hash from ops.{table} where entity = %s",  # type: ignore[arg-type]
+        (entity,),
+    )
+    return sum((Digest.from_hex(1, row[0]) for row in rows), Digest())

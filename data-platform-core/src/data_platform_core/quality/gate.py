@@ -13,8 +13,8 @@ from data_platform_core.contracts import CONTRACTS, Record
 from data_platform_core.derive.expectations import expectations_of
 from data_platform_core.errors import GateFailed
 from data_platform_core.layers import published_table
-from data_platform_core.ledger.stores import connect, warehouse_dsn
 from data_platform_core.settings import Settings
+from data_platform_core.warehouse import connect, warehouse_dsn
 
 _SHOWN_ROWS = 20
 

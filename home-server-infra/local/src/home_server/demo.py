@@ -17,8 +17,9 @@ from data_platform_core.contracts import ENTITIES
 from data_platform_core.errors import ComponentFailed, CrmError
 from data_platform_core.layers import REVENUE_MART
 from data_platform_core.ledger.audit import audit
-from data_platform_core.ledger.stores import connect, kafka_ends
+from data_platform_core.ledger.stores import kafka_ends
 from data_platform_core.settings import Settings
+from data_platform_core.warehouse import connect
 from home_server import stack
 from home_server.airflow_api import AirflowApi
 from home_server.environment import process_environment

@@ -6,8 +6,8 @@ import os
 
 from pydantic import SecretStr
 
-from data_platform_core.ledger.stores import warehouse_address
 from data_platform_core.settings import Settings
+from data_platform_core.warehouse import warehouse_address
 from home_server.places import ROOT, data_dir
 from home_server.toolchain import java_home, spark_home
 

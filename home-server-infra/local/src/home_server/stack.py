@@ -17,8 +17,8 @@ from rich.console import Console
 
 from data_platform_core.errors import Interrupted, UsageError
 from data_platform_core.layers import LAYERS, TOPICS, lake_table
-from data_platform_core.ledger.stores import warehouse_dsn
 from data_platform_core.settings import Settings, load_settings
+from data_platform_core.warehouse import warehouse_dsn
 from home_server.components import (
     component_named,
     create_bucket,

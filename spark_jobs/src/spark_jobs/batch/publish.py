@@ -20,8 +20,9 @@ from data_platform_core.contracts import CONTRACTS, Record
 from data_platform_core.derive.fields import fields_of
 from data_platform_core.errors import ComponentFailed, CrmError
 from data_platform_core.layers import published_table
-from data_platform_core.ledger.stores import connect, open_table
+from data_platform_core.ledger.stores import open_table
 from data_platform_core.settings import Settings
+from data_platform_core.warehouse import connect
 
 
 @dataclass(frozen=True)

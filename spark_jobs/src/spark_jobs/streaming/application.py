@@ -15,7 +15,10 @@ from data_platform_core.contracts import CONTRACTS
 from data_platform_core.errors import ComponentFailed
 from data_platform_core.settings import Settings
 from spark_jobs.session import spark_session
+from spark_jobs.streaming import ops
+from spark_jobs.streaming.desk import RequestDesk
 from spark_jobs.streaming.forgotten import Forgotten
+from spark_jobs.streaming.handlers import Handlers
 from spark_jobs.streaming.land import Landing
 from spark_jobs.streaming.lease import Lease
 from spark_jobs.streaming.queries import start_query
@@ -40,19 +43,22 @@ class Application:
         self._lease.take()  # before Spark is started: a second application is told at once
         try:
             self._spark = spark_session("crm-stream")
+            self._forgotten = Forgotten(ops.fingerprints(settings))
         except BaseException:
             self._lease.release()
             raise
-        self._forgotten = Forgotten()
         self._landings: dict[str, Landing] = {}
         self._queries: dict[str, StreamingQuery] = {}
         self._failing_since: dict[str, float] = {}
         self._again_at: dict[str, float] = {}
+        self._desk: RequestDesk | None = None
 
     def __enter__(self) -> Application:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._desk:
+            self._desk.close()
         for query in self._queries.values():
             query.stop()
         self._lease.release()
@@ -67,13 +73,23 @@ class Application:
         create_tables(self._spark, self._settings)
         for contract in CONTRACTS.values():
             self._landings[contract.entity] = Landing(
-                self._spark, self._settings, contract, self._forgotten, check_owner=self._lease.check
+                self._spark,
+                self._settings,
+                contract,
+                self._forgotten,
+                check_owner=self._lease.check,
+                note_forgotten=lambda entity, hashes: ops.note_forgotten(self._settings, entity, hashes),
             )
         with ThreadPoolExecutor(len(self._landings)) as pool:
             started = pool.map(
                 lambda landing: start_query(self._spark, self._settings, landing), self._landings.values()
             )
             self._queries = dict(zip(self._landings, started, strict=True))
+        handlers = Handlers(self._spark, self._settings, self._landings, self._forgotten)
+        self._desk = RequestDesk(
+            lambda: ops.connect(self._settings), handlers.by_kind(), self._settings.stream_requests_seconds
+        )
+        self._desk.start()
 
     def look(self) -> None:
         """Look after the queries: one whose store was out of reach is started again.

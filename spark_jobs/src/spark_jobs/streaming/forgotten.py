@@ -1,4 +1,4 @@
-"""Customers who asked to be forgotten: what still comes of them is dropped before it is written."""
+"""Customers who asked to be forgotten: what still comes of them is kept out, and blanked in bronze."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from pyspark.sql import functions as F
 
 from data_platform_core.contracts import Record
 from data_platform_core.layers import OWNER_FIELD
+
+FORGOTTEN = "forgotten"
+"""What stands as the reason of such a message within a batch; it is neither landed in silver nor in quarantine."""
 
 
 class Forgotten:
@@ -24,17 +27,27 @@ class Forgotten:
         with self._lock:
             self._fingerprints |= {fingerprint}
 
-    def without(self, messages: DataFrame, contract: type[Record]) -> DataFrame:
-        """Messages without those of forgotten customers."""
-        if not self._fingerprints or OWNER_FIELD[contract.entity] != "customer_id":
-            return messages
-        return messages.where(~self.is_forgotten())
+    def concerns(self, contract: type[Record]) -> bool:
+        """Whether messages of a contract need to be looked at."""
+        return bool(self._fingerprints) and OWNER_FIELD[contract.entity] == "customer_id"
 
-    def is_forgotten(self) -> Column:
-        """Whether a message is keyed by, or speaks of, a forgotten customer."""
+    def marked(self, rows: DataFrame) -> DataFrame:
+        """Parsed messages, with `FORGOTTEN` as the reason of those of forgotten customers.
+
+        A message is theirs by its key, or where it names them, in whatever state it is.
+        """
         listed = sorted(self._fingerprints)
         named = F.regexp_extract_all(F.col("value").cast("string"), F.lit("cus_[0-9a-f]{16}"), F.lit(0))
         hashed = F.transform(F.coalesce(named, F.array()), lambda one: F.sha2(one, 256))
-        return F.coalesce(F.sha2("key", 256).isin(listed), F.lit(False)) | F.arrays_overlap(
+        is_theirs: Column = F.coalesce(F.sha2("key", 256).isin(listed), F.lit(False)) | F.arrays_overlap(
             hashed, F.array(*[F.lit(one) for one in listed])
         )
+        return rows.withColumn("reason_as_read", F.col("reason")).withColumn(
+            "reason", F.when(is_theirs, FORGOTTEN).otherwise(F.col("reason"))
+        )
+
+
+def blanked(rows: DataFrame) -> DataFrame:
+    """Rows of bronze without what forgotten customers' messages say; their coordinates stay."""
+    is_theirs = F.coalesce(F.col("reason") == FORGOTTEN, F.lit(False))
+    return rows.withColumns({name: F.when(~is_theirs, F.col(name)) for name in ("key", "value")})

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,13 +24,14 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from data_platform_core.contracts import Record
+from data_platform_core.derive.spark import canonical_spark
 from data_platform_core.errors import CrmError
 from data_platform_core.fail_point import fail_point
 from data_platform_core.layers import MASTERS, OWNER_FIELD, lake_table
 from data_platform_core.settings import Settings
 from spark_jobs import io
 from spark_jobs.streaming.figures import Landed
-from spark_jobs.streaming.forgotten import Forgotten
+from spark_jobs.streaming.forgotten import FORGOTTEN, Forgotten, blanked
 from spark_jobs.streaming.remembered import STRETCH_MICROSECONDS, Keys, Remembered, ranges_of, repeats_within
 from spark_jobs.transforms.parse import COORDINATES, MESSAGE, parsed, refused, silver_columns
 from spark_jobs.transforms.settle import first_of_each_key, with_validity
@@ -49,6 +50,7 @@ class _Facts:
     keys: Keys
     accepted: np.ndarray
     refused: dict[str, int]
+    forgotten: int
     future_dated: int
     watermark: datetime | None
 
@@ -64,10 +66,12 @@ class Landing:
         forgotten: Forgotten,
         check_owner: Callable[[], None] = lambda: None,
         told: Callable[[str, Landed], None] = lambda entity, landed: None,
+        note_forgotten: Callable[[str, list[str]], None] = lambda entity, hashes: None,
     ) -> None:
         self.contract = contract
         self._spark, self._settings = spark, settings
         self._forgotten, self._check_owner, self._told = forgotten, check_owner, told
+        self._note_forgotten = note_forgotten
         self._bronze, self._silver, self._quarantine = (
             lake_table(settings.lake_root, layer, contract.entity) for layer in ("bronze", "silver", "quarantine")
         )
@@ -102,12 +106,17 @@ class Landing:
         """Messages in bronze's columns as `land` takes them; put into the stream's own plan, which is made once."""
         return parsed(messages, self.contract, self._tolerance)
 
-    def land(self, messages: DataFrame, writer: str, number: int) -> Landed:
-        """Land parsed messages under a writer's name and number; a repeat changes nothing."""
+    def land(self, messages: DataFrame, writer: str, number: int, also: Iterable[str] = ()) -> Landed:
+        """Land parsed messages under a writer's name and number; a repeat changes nothing.
+
+        Args:
+            also: further names that bronze is marked with as done.
+        """
         entity, started = self.contract.entity, time.monotonic()
         with self.held():
             cores = self._spark.sparkContext.defaultParallelism
-            rows = self._forgotten.without(messages, self.contract)
+            has_forgotten = self._forgotten.concerns(self.contract)
+            rows = self._forgotten.marked(messages) if has_forgotten else messages
             rows = rows.coalesce(cores).persist(StorageLevel.MEMORY_AND_DISK)
             try:
                 facts = _facts_of(rows, self.contract)
@@ -120,12 +129,16 @@ class Landing:
                     repeated = self._settle(few, facts, writer, number)
                 seconds["silver"] = time.monotonic() - started - seconds["read"]
                 self._fail_point("before_quarantine")
-                if not facts.accepted.all():
+                if facts.refused:
                     bad = self._not_quarantined(refused(few), facts.codes[~facts.accepted])
                     self._append(bad, self._quarantine, writer, number)
+                raw = few
+                if facts.forgotten:
+                    self._note_forgotten(self.contract.entity, _hashes_kept_out(few, self.contract))
+                    raw = blanked(few)
                 self._fail_point("before_bronze")
                 # also where nothing is left of the batch: bronze's number is held against the checkpoint's
-                self._append(few.select(*MESSAGE, *COORDINATES), self._bronze, writer, number)
+                self._append(raw.select(*MESSAGE, *COORDINATES), self._bronze, writer, number, also)
                 seconds["rest"] = time.monotonic() - started - seconds["read"] - seconds["silver"]
                 self._fail_point("before_checkpoint")
             finally:
@@ -137,12 +150,12 @@ class Landing:
     def _fail_point(self, place: str) -> None:
         fail_point(f"{place}:{self.contract.entity}", self._settings)
 
-    def _append(self, rows: DataFrame, address: str, writer: str, number: int) -> bool:
+    def _append(self, rows: DataFrame, address: str, writer: str, number: int, also: Iterable[str] = ()) -> bool:
         """Append rows; False where the table has them of an earlier try."""
         transaction = io.Transaction(self._spark, address, writer, number)
         if transaction.is_done:
             return False
-        transaction.append(rows, self._check_owner)
+        transaction.append(rows, self._check_owner, also)
         return True
 
     # --- events and orders: each record stands for itself ----------------------------------------
@@ -258,15 +271,29 @@ def _facts_of(rows: DataFrame, contract: type[Record]) -> _Facts:
         (F.col("reason").isNull() & F.col("is_future_dated")).alias("is_future_dated"),
         F.when(F.col("reason").isNull(), F.unix_micros("effective_at")).alias("effective"),
     ).toArrow()
+    reasons = {one["values"]: one["counts"] for one in found["reason"].drop_null().value_counts().to_pylist()}
+    forgotten = reasons.pop(FORGOTTEN, 0)
     latest = pc.max(found["effective"]).as_py()
     return _Facts(
         codes=found["code"].to_numpy(),
         keys=_keys_in(found),
         accepted=found["reason"].is_null().to_numpy(zero_copy_only=False),
-        refused={one["values"]: one["counts"] for one in found["reason"].drop_null().value_counts().to_pylist()},
+        refused=reasons,
+        forgotten=forgotten,
         future_dated=pc.sum(found["is_future_dated"]).as_py() or 0,
         watermark=datetime.fromtimestamp(latest / 1e6, UTC) if latest is not None else None,
     )
+
+
+def _hashes_kept_out(rows: DataFrame, contract: type[Record]) -> list[str]:
+    """The hashes of the records of forgotten customers that silver would have held."""
+    kept_out = rows.where((F.col("reason") == FORGOTTEN) & F.col("reason_as_read").isNull())
+    return [row[0] for row in kept_out.select(F.expr(record_hash(contract))).distinct().collect()]
+
+
+def record_hash(contract: type[Record]) -> str:
+    """The hash of a silver row in canonical form, as Spark SQL: 32 hexadecimal digits."""
+    return f"substring(sha2({canonical_spark(contract)}, 256), 1, 32)"
 
 
 def _keys_in(table: pa.Table) -> Keys:

@@ -61,7 +61,7 @@ def silver_columns(contract: type[Record]) -> list[str]:
 
 def refused(messages: DataFrame) -> DataFrame:
     """The refused messages in the quarantine table's columns: untouched bytes, coordinates, reason."""
-    return messages.where(F.col("reason").isNotNull()).select(*MESSAGE, *COORDINATES, "reason")
+    return messages.where("reason != 'forgotten'").select(*MESSAGE, *COORDINATES, "reason")
 
 
 def _is_utf8() -> Column:

@@ -1,0 +1,143 @@
+"""`crm backfill`, `crm maintenance`, `crm forget`, `crm requests`: what is asked of the streaming application."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from data_platform_core.contracts import ENTITIES
+from data_platform_core.errors import ComponentFailed, CrmError, Interrupted, UsageError
+from data_platform_core.requests import ask, wait
+from data_platform_core.settings import Settings, load_settings
+from data_platform_core.warehouse import connect
+
+_PURGE_TRIES = 5
+Within = Annotated[float, typer.Option("--within", min=1, help="Seconds to wait; the request goes on after them.")]
+
+
+def backfill_command(
+    entity: Annotated[str, typer.Argument(help="Whose records these are.")],
+    folder: Annotated[str | None, typer.Argument(help="A folder of *.ndjson or *.parquet, here or s3://….")] = None,
+    topic: Annotated[str | None, typer.Option(help="A topic instead, whole as it is now.")] = None,
+    within: Within = 4 * 3600,
+) -> None:
+    """Bring a year of files, or a topic, into the lake by the stream's own way. Safe to break off and repeat."""
+    known_entities([entity])
+    if (folder is None) == (topic is None):
+        raise UsageError("name a folder, or a topic by --topic; not both")
+    words = {"entity": entity, "topic": topic} if topic else {"entity": entity, "folder": folder}
+    done = asked(load_settings(), "backfill", words, within)
+    typer.echo(", ".join(f"{name.replace('_', ' ')}: {value:,}" for name, value in done.items()))
+
+
+def maintenance_command(
+    entities: Annotated[list[str] | None, typer.Argument(help="Which entities; all without it.")] = None,
+    retention: Annotated[float | None, typer.Option(help="Hours that files of old versions stay.")] = None,
+    compact_only: Annotated[bool, typer.Option("--compact-only", help="Join small files, remove none.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The whole report.")] = False,
+    within: Within = 4 * 3600,
+) -> None:
+    """Compact the lake's tables, and remove files that no version within the retention needs."""
+    known_entities(entities or [])
+    words: dict[str, Any] = {"entities": entities or list(ENTITIES), "compact_only": compact_only}
+    if retention is not None:
+        words["retention_hours"] = retention
+    report = asked(load_settings(), "maintenance", words, within)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+        return
+    table = Table("table", "files", "then", "MiB", "then", "kept h", "orphans", box=None)
+    for name, told in report.items():
+        before, after = told["before"], told["after"]
+        sizes = (f"{one['bytes'] / 2**20:,.1f}" for one in (before, after))
+        kept, orphans = str(told.get("retention_hours", "")), str(told.get("orphans", {}).get("files", ""))
+        size, then = sizes
+        table.add_row(name, f"{before['files']:,}", f"{after['files']:,}", size, then, kept, orphans)
+    Console(highlight=False).print(table)
+
+
+def forget_command(
+    customer_id: Annotated[str, typer.Argument(help="As cus_0123456789abcdef.")],
+    within: Within = 3600,
+) -> None:
+    """Forget a customer: out of silver, quarantine and bronze, out of PostgreSQL, and out of old files.
+
+    Kafka keeps its messages until the topic's retention ends them; what still comes of the customer is kept out.
+    """
+    from spark_jobs.batch.publish import publish  # heavy: only where it is used
+    from spark_jobs.maintenance.fingerprint import fingerprint_of
+
+    settings = load_settings()
+    fingerprint = fingerprint_of(customer_id)
+    publish(settings, f"forget-{fingerprint[:16]}-{time.time_ns()}", ENTITIES)
+    asked(settings, "forget", {"customer_id": customer_id}, within)
+    for attempt in range(1, _PURGE_TRIES + 1):
+        # the files of old versions may go when the publish has read what it needs of them
+        publish(settings, f"forget-{fingerprint[:16]}-{time.time_ns()}", ENTITIES)
+        try:
+            asked(settings, "purge", {"fingerprint": fingerprint}, within)
+            break
+        except ComponentFailed:
+            raise
+        except CrmError as error:
+            if "must be published" not in str(error) or attempt == _PURGE_TRIES:
+                raise
+    typer.echo(f"forgotten; the tombstone is {fingerprint}")
+
+
+def requests_command() -> None:
+    """What was asked of the streaming application last, and what became of it."""
+    table = Table("request", "kind", "state", "asked", "took", "progress or message", box=None)
+    with connect(load_settings()) as connection:
+        rows = connection.execute(
+            "select id, kind, state, asked_at, extract(epoch from coalesce(ended_at, now()) - started_at),"
+            " coalesce(message, progress::text, '') from ops.requests order by id desc limit 20"
+        )
+        for number, kind, state, asked_at, seconds, words in rows:
+            took = f"{seconds:,.0f} s" if seconds is not None else ""
+            table.add_row(str(number), kind, state, f"{asked_at:%Y-%m-%d %H:%M:%S}", took, words)
+    Console(highlight=False).print(table)
+
+
+def asked(settings: Settings, kind: str, arguments: dict[str, Any], within: float) -> dict[str, Any]:
+    """Ask the streaming application for something, and wait for it; returns its result."""
+    seen: dict[str, Any] = {}
+
+    def tell(progress: dict[str, Any]) -> None:
+        if progress != seen:
+            seen.clear()
+            seen.update(progress)
+            typer.echo(
+                "  " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in progress.items()), err=True
+            )
+
+    with connect(settings) as connection:
+        number = ask(connection, kind, arguments)
+        try:
+            return wait(connection, number, within, tell)
+        except KeyboardInterrupt:
+            raise Interrupted(f"interrupted; request {number} stands, and `crm requests` shows it") from None
+
+
+def known_entities(names: list[str]) -> None:
+    """Refuse what is no entity.
+
+    Raises:
+        UsageError: names it, and those that there are.
+    """
+    unknown = sorted(set(names) - set(ENTITIES))
+    if unknown:
+        raise UsageError(f"no entity {', '.join(unknown)}: there are {', '.join(ENTITIES)}")
+
+
+def register(app: typer.Typer) -> None:
+    """Bring the commands of this file to `crm`."""
+    app.command("backfill", rich_help_panel="Lake")(backfill_command)
+    app.command("maintenance", rich_help_panel="Lake")(maintenance_command)
+    app.command("forget", rich_help_panel="Lake")(forget_command)
+    app.command("requests", rich_help_panel="Lake")(requests_command)

@@ -1,0 +1,1 @@
+"""What is done to the tables while the stream runs, by request: upkeep, forgetting."""

@@ -1,0 +1,82 @@
+"""Forgetting a customer: out of silver and quarantine, blanked in bronze, and then out of the files of old versions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from delta.tables import DeltaTable
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from data_platform_core.contracts import CONTRACTS
+from data_platform_core.errors import CrmError
+from data_platform_core.layers import OWNER_FIELD, lake_table
+from data_platform_core.settings import Settings
+from spark_jobs import io
+from spark_jobs.maintenance.upkeep import vacuum
+from spark_jobs.streaming.land import record_hash
+
+ENTITIES = tuple(entity for entity, owner in OWNER_FIELD.items() if owner == "customer_id")
+"""The entities that speak of customers."""
+_APPEND = "STREAMING UPDATE"
+
+
+def forget_in_tables(
+    spark: SparkSession,
+    settings: Settings,
+    customer_id: str,
+    held: Callable[[str], AbstractContextManager[None]],
+    note: Callable[[str, list[str]], None],
+) -> dict[str, int]:
+    """Take a customer out of the tables as they are now; returns silver's version of each entity after it.
+
+    Args:
+        held: holds an entity's tables, so that no batch of it lands meanwhile.
+        note: keeps the hashes of an entity's records that are taken out, before they are.
+    """
+    versions = {}
+    for entity in ENTITIES:
+        silver, bronze, quarantine = (
+            lake_table(settings.lake_root, layer, entity) for layer in ("silver", "bronze", "quarantine")
+        )
+        speaks_of = (F.col("key").cast("string") == customer_id) | F.col("value").cast("string").contains(customer_id)
+        with held(entity):
+            theirs = io.table(spark, silver).where(F.col("customer_id") == customer_id)
+            hashes = theirs.select(F.expr(record_hash(CONTRACTS[entity])))
+            note(entity, [row[0] for row in hashes.collect()])
+            DeltaTable.forPath(spark, silver).delete(F.col("customer_id") == customer_id)
+            DeltaTable.forPath(spark, quarantine).delete(speaks_of)
+            # coordinates stay: that a message was there is no secret, and Kafka's count must be met
+            nothing = F.lit(None).cast("binary")
+            DeltaTable.forPath(spark, bronze).update(speaks_of, {"key": nothing, "value": nothing})
+            versions[entity] = io.version_of(spark, silver)
+    return versions
+
+
+def purge_files(
+    spark: SparkSession,
+    settings: Settings,
+    versions: dict[str, int],
+    marks: dict[str, int],
+    held: Callable[[str], AbstractContextManager[None]],
+) -> None:
+    """Remove the files of old versions, which still hold what was taken out.
+
+    Args:
+        versions: silver's version in which each entity was freed of the customer.
+        marks: silver's version up to which each entity is published.
+
+    Raises:
+        CrmError: the publish still needs files that would go.
+    """
+    for entity, version in versions.items():
+        silver = lake_table(settings.lake_root, "silver", entity)
+        with held(entity):
+            mark = marks.get(entity, -1)
+            later = DeltaTable.forPath(spark, silver).history().where(F.col("version") > mark)
+            others = later.where(F.col("operation") != _APPEND).count()
+            if mark < version or others:
+                raise CrmError(f"{entity} must be published before files of old versions go: `crm publish`, then again")
+            for layer in ("silver", "bronze", "quarantine"):
+                vacuum(spark, lake_table(settings.lake_root, layer, entity), 0)
