@@ -6,7 +6,7 @@ for name in uv platform spark airflow dbt; do
   uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
     --no-emit-index-url --no-header "$name.in" -o "$name.txt" "$@"
 done
-for name in postgres java go; do # single packages that carry binaries: theirs alone
+for name in postgres java go seaweedfs; do # single packages that carry binaries: theirs alone
   uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-deps \
     --no-emit-index-url --no-header "$name.in" -o "$name.txt" "$@"
 done

@@ -272,11 +272,11 @@ def test_a_killed_generator_sends_again_what_it_had_begun(crm, settings):
 
 
 def test_a_component_that_died_is_named_and_started_again(crm, settings):
-    minio = next(part["pid"] for part in crm.status()["components"] if part["name"] == "minio")
-    kill_family(minio)
-    assert "minio died" in crm("status", fails=True).stderr
-    crm("up", "minio")
-    assert state_of(crm, "minio") == "running"
+    store = settings.s3_store
+    kill_family(next(part["pid"] for part in crm.status()["components"] if part["name"] == store))
+    assert f"{store} died" in crm("status", fails=True).stderr
+    crm("up", store)
+    assert state_of(crm, store) == "running"
     crm("up", "stream")
 
 

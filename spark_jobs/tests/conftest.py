@@ -1,11 +1,12 @@
 """One Spark session for all tests; transformations need neither a lake nor a broker."""
 
 import pytest
-from pyspark.sql import SparkSession
 
 
 @pytest.fixture(scope="session")
 def spark():
+    from pyspark.sql import SparkSession  # tests of programs without Spark run where it is not
+
     session = (
         SparkSession.builder.master("local[2]")
         .config("spark.ui.enabled", "false")

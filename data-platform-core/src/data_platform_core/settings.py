@@ -11,6 +11,7 @@ import os
 import re
 from datetime import date
 from pathlib import Path
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -23,11 +24,20 @@ USUAL_PORTS = {
     "kafka-controller": 9093,
     "minio": 9000,
     "minio-console": 9001,
+    "seaweedfs": 8333,
+    "seaweedfs-s3-grpc": 8334,
+    "seaweedfs-master": 9333,
+    "seaweedfs-master-grpc": 9334,
+    "seaweedfs-volume": 8380,
+    "seaweedfs-volume-grpc": 8381,
+    "seaweedfs-filer": 8888,
+    "seaweedfs-filer-grpc": 8889,
     "postgres": 5432,
     "airflow": 8080,
     "airflow-triggerer-log": 8794,
     "airflow-worker-log": 8793,
     "spark-ui": 4040,
+    "stream-metrics": 9249,
 }
 
 
@@ -47,6 +57,7 @@ class Settings(BaseSettings):
     kafka_partitions: int = Field(6, ge=1, le=1000)
     kafka_retention_hours: int = Field(24 * 7, ge=1)
 
+    s3_store: Literal["minio", "seaweedfs"] = Field("minio", description="Which S3 store the stack runs itself.")
     s3_endpoint: str | None = Field(None, description="An S3 store of your own, as a URL.")
     s3_access_key: str = "crm"
     s3_secret_key: SecretStr | None = None
@@ -78,6 +89,7 @@ class Settings(BaseSettings):
     stream_remembered_keys: int = Field(6_000_000, ge=0, description="Keys remembered an entity, to notice repeats.")
     stream_allow_data_loss: bool = Field(False, description="Go on where Kafka has deleted what was not read yet.")
     stream_give_up_seconds: float = Field(600, ge=0, description="How long a store may be out of reach.")
+    stream_metrics_host: str = Field("127.0.0.1", description="Where Prometheus finds the stream's figures.")
     stream_requests_seconds: float = Field(2.0, gt=0, description="How often requests are looked for.")
     lake_retention_hours: float = Field(168, ge=1, description="How long files of old versions stay.")
     lake_lease_seconds: float = Field(20, gt=0, description="After so long without a sign, the lake has no owner.")
@@ -150,7 +162,7 @@ class Settings(BaseSettings):
     @property
     def s3_url(self) -> str:
         """Where the S3 store is: yours, or the stack's."""
-        return self.s3_endpoint or f"http://127.0.0.1:{self.port('minio')}"
+        return self.s3_endpoint or f"http://127.0.0.1:{self.port(self.s3_store)}"
 
     @property
     def s3_bucket(self) -> str:

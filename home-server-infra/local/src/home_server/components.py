@@ -28,7 +28,7 @@ from home_server.environment import admin_dsn, process_environment
 from home_server.places import CONF, REQUIREMENTS, data_dir, env_bin, jars, log_file
 from home_server.processes import Component
 from home_server.steps import run_command
-from home_server.toolchain import java, minio_binary, postgres_bin
+from home_server.toolchain import java, minio_binary, postgres_bin, seaweedfs_binary
 
 READY_FILE = "stream.ready"
 
@@ -37,7 +37,8 @@ def component_named(settings: Settings, name: str) -> Component:
     """A component of the stack; what it runs on must be installed."""
     if name.startswith("airflow-"):
         return _airflow(settings, name)
-    return {"kafka": _kafka, "minio": _minio, "postgres": _postgres, "stream": _stream}[name](settings)
+    makers = {"kafka": _kafka, "minio": _minio, "postgres": _postgres, "seaweedfs": _seaweedfs, "stream": _stream}
+    return makers[name](settings)
 
 
 # --- Kafka ------------------------------------------------------------------------------------
@@ -141,6 +142,59 @@ def _minio(settings: Settings) -> Component:
         address=settings.s3_url,
         prepare=lambda: data.mkdir(parents=True, exist_ok=True),
     )
+
+
+def _seaweedfs(settings: Settings) -> Component:
+    data = data_dir(settings, "seaweedfs")
+    identities = settings.stack_dir / "conf" / "seaweedfs.json"
+    key = {"accessKey": settings.s3_access_key, "secretKey": settings.secret("s3_secret_key")}
+    may = ["Admin", "Read", "Write", "List", "Tagging"]
+    words = {
+        "dir": data,
+        "ip": "127.0.0.1",
+        "ip.bind": "127.0.0.1",
+        "master.port": settings.port("seaweedfs-master"),
+        "master.port.grpc": settings.port("seaweedfs-master-grpc"),
+        "master.volumeSizeLimitMB": 1024,
+        "master.telemetry": "false",
+        "volume.port": settings.port("seaweedfs-volume"),
+        "volume.port.grpc": settings.port("seaweedfs-volume-grpc"),
+        "volume.max": 0,  # as many as the disk has room for
+        "filer.port": settings.port("seaweedfs-filer"),
+        "filer.port.grpc": settings.port("seaweedfs-filer-grpc"),
+        "s3.port": settings.port("seaweedfs"),
+        "s3.port.grpc": settings.port("seaweedfs-s3-grpc"),
+        "s3.port.iceberg": 0,
+        "s3.port.lance": 0,
+        "s3.config": identities,
+    }
+
+    def prepare() -> None:
+        data.mkdir(parents=True, exist_ok=True)
+        write_private(
+            identities, json.dumps({"identities": [{"name": "crm", "credentials": [key], "actions": may}]}, indent=2)
+        )
+
+    return Component(
+        name="seaweedfs",
+        command=[str(seaweedfs_binary(settings)), "server", "-filer", "-s3", *(f"-{n}={v}" for n, v in words.items())],
+        env=process_environment(settings),
+        is_ready=lambda: _store_answers(settings),
+        ports={"SeaweedFS": settings.port("seaweedfs"), "SeaweedFS' filer": settings.port("seaweedfs-filer")},
+        address=settings.s3_url,
+        prepare=prepare,
+    )
+
+
+def _store_answers(settings: Settings) -> bool:
+    """Whether S3 answers, and the volumes, which come a little later, are known to the master."""
+    status = f"http://127.0.0.1:{settings.port('seaweedfs-master')}/dir/status"
+    try:
+        topology = httpx.get(status, timeout=2, trust_env=False).json()["Topology"]
+        s3_client(settings).list_buckets()
+    except (httpx.HTTPError, ValueError, KeyError, BotoCoreError, ClientError):
+        return False
+    return bool(topology.get("DataCenters"))
 
 
 def create_bucket(settings: Settings) -> str:
@@ -259,7 +313,7 @@ def _stream(settings: Settings) -> Component:
         command=[env_bin(settings, "spark", "python"), "-m", "spark_jobs.streaming", "--ready-file", str(ready)],
         env=process_environment(settings) | {"SPARK_CONF_DIR": str(conf)},
         is_ready=ready.exists,
-        ports={"Spark's UI": settings.port("spark-ui")},
+        ports={"Spark's UI": settings.port("spark-ui"), "the stream's metrics": settings.port("stream-metrics")},
         address=f"http://127.0.0.1:{settings.port('spark-ui')}",
         prepare=prepare,
     )

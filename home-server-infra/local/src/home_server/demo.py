@@ -138,7 +138,7 @@ def _mart_table(settings: Settings) -> Table:
 
 def _addresses(settings: Settings) -> str:
     found = [("Airflow", settings.airflow_url, "admin", settings.secret("airflow_admin_password"))]
-    if not settings.s3_endpoint:
+    if not settings.s3_endpoint and settings.s3_store == "minio":
         console = f"http://127.0.0.1:{settings.port('minio-console')}"
         found.append(("MinIO console", console, settings.s3_access_key, settings.secret("s3_secret_key")))
     database = stack.status(settings)["warehouse"]["dsn"].partition("@")[2]

@@ -58,7 +58,7 @@ def up_steps(settings: Settings, only: tuple[str, ...] = ()) -> list[Step]:
 
     glue = [
         Step("topics", lambda: create_topics(settings), ("kafka",)),
-        Step("bucket", lambda: create_bucket(settings), ("minio",)),
+        Step("bucket", lambda: create_bucket(settings), () if settings.s3_endpoint else (settings.s3_store,)),
         Step("warehouse", lambda: create_warehouse(settings), ("postgres",)),
         Step("airflow database", lambda: migrate_airflow(settings), ("warehouse", "set up airflow")),
         Step("spark settings", lambda: write_spark_conf(settings), ("set up jars",)),
@@ -78,13 +78,14 @@ def _with_needs(steps: list[Step], wanted: tuple[str, ...]) -> set[str]:
     return found
 
 
-_STORES = ("kafka", "minio", "postgres")
-_LAID_OUT_BY = {"kafka": "topics", "minio": "bucket", "postgres": "warehouse"}
+_STORES = ("kafka", "minio", "postgres", "seaweedfs")
+_LAID_OUT_BY = {"kafka": "topics", "minio": "bucket", "postgres": "warehouse", "seaweedfs": "bucket"}
 """The step after which a store can be used."""
 _STOP_SIGNALS = {"postgres": signal.SIGINT}  # its fast shutdown
 _NEEDS = {
     "kafka": ("set up jars", "set up java"),
     "minio": ("set up minio",),
+    "seaweedfs": ("set up seaweedfs",),
     "postgres": ("set up postgres", "set up java"),
     "stream": ("topics", "bucket", "spark settings"),
     "airflow-api-server": ("airflow database", "set up dbt", "set up java"),
@@ -96,12 +97,13 @@ _NEEDS = {
 
 def component_names(settings: Settings) -> list[str]:
     """Names of the components that this stack runs itself."""
-    external = {
+    left_out = {
         "kafka": settings.kafka_bootstrap,
-        "minio": settings.s3_endpoint,
+        "minio": settings.s3_endpoint or settings.s3_store != "minio",
         "postgres": settings.postgres_dsn,
+        "seaweedfs": settings.s3_endpoint or settings.s3_store != "seaweedfs",
     }
-    return [name for name in _NEEDS if not external.get(name)]
+    return [name for name in _NEEDS if not left_out.get(name)]
 
 
 def up(settings: Settings, console: Console, only: tuple[str, ...] = ()) -> dict[str, float]:
@@ -206,7 +208,7 @@ def status(settings: Settings) -> dict[str, Any]:
     processes = Processes(settings.stack_dir)
     addresses = {
         "kafka": settings.kafka_address,
-        "minio": settings.s3_url,
+        settings.s3_store: settings.s3_url,
         "postgres": warehouse_dsn(settings, "crm_dbt"),
         "stream": f"http://127.0.0.1:{settings.port('spark-ui')}",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import threading
 import time
@@ -137,8 +138,17 @@ def _end_commands() -> None:
 def tail_of(log: Path, lines: int = 8) -> str:
     """The last lines of a log, with its name and, where one is known, the mend."""
     text = log.read_text(errors="replace") if log.exists() else ""
-    last = "\n  ".join(text.splitlines()[-lines:])
+    last = "\n  ".join(_words_of(line) for line in text.splitlines()[-lines:])
     mend = ""
     if "No space left on device" in text[-20_000:]:
         mend = "the disk is full: free some space, then "
     return f"see {log}:\n  {last}\n{mend}run the same command again: it goes on where it stopped"
+
+
+def _words_of(line: str) -> str:
+    """A line for people: of one that is JSON, its level and message."""
+    try:
+        words = json.loads(line)
+        return f"{words['level']}: {words['message']}"
+    except (ValueError, TypeError, KeyError):
+        return line

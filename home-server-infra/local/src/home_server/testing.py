@@ -23,8 +23,13 @@ from home_server.testbed.base import base_steps, why_not
 from home_server.testbed.bed import run_in_bed
 
 _UNIT_TESTS = {
-    "platform": ("data-platform-core/tests", "data-generator/tests", "home-server-infra/local/tests"),
-    "spark": ("spark_jobs/tests",),
+    "platform": (
+        "data-platform-core/tests",
+        "data-generator/tests",
+        "home-server-infra/local/tests",
+        "spark_jobs/tests/batch",
+    ),
+    "spark": ("spark_jobs/tests", "--ignore=spark_jobs/tests/batch"),
     "airflow": ("dags/tests",),
 }
 _INFRA_TESTS = "ansible/tests"
@@ -112,6 +117,7 @@ def _own_stack(settings: Settings, console: Console) -> Iterator[dict[str, str]]
         "CRM_WORLD_PRODUCTS": "40",
         "CRM_WORLD_EVENTS_PER_DAY": "3000",
         "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+        "CRM_S3_STORE": settings.s3_store,
     }
     with (folder / "tests.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

