@@ -136,26 +136,23 @@ def _updated(spark: SparkSession, log: Any) -> Any:
 
 
 def _number_of(snapshot: Any, writer: str) -> int:
+    return _numbers(snapshot).get(writer, -1)
+
+
+def _numbers(snapshot: Any) -> dict[str, int]:
+    """The last number of each writer."""
     known = snapshot.setTransactionsIfKnown()  # in the checksum of the version; the state is not read for it
-    if known.isDefined():
-        marks = known.get().iterator()
-        while marks.hasNext():
-            mark = marks.next()
-            if mark.appId() == writer:
-                return int(mark.version())
-        return -1
-    found = snapshot.transactions().get(writer)
-    return int(found.get()) if found.isDefined() else -1
+    marks = (known.get() if known.isDefined() else snapshot.setTransactions()).iterator()
+    found = {}
+    while marks.hasNext():
+        mark = marks.next()
+        found[str(mark.appId())] = int(mark.version())
+    return found
 
 
 def writers_of(spark: SparkSession, address: str) -> set[str]:
     """The names under which a table was appended to."""
-    snapshot = _updated(spark, _log(spark, address))
-    marks = snapshot.setTransactions().iterator()
-    found = set()
-    while marks.hasNext():
-        found.add(str(marks.next().appId()))
-    return found
+    return set(_numbers(_updated(spark, _log(spark, address))))
 
 
 def version_of(spark: SparkSession, address: str) -> int:
