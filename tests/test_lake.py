@@ -79,7 +79,9 @@ def test_a_second_application_is_refused_and_the_first_goes_on(crm, settings):
 
 @pytest.mark.parametrize("how", ["gone", "behind", "damaged"])
 def test_a_broken_checkpoint_refuses_to_start_and_a_recovered_one_goes_on(crm, settings, how):
-    wait_for(lambda: landed(settings), what="what was sent to land")
+    for _ in range(2):  # two batches at least
+        crm("generate", "live", "--tps", "20", "--for", "1s")
+        wait_for(lambda: landed(settings), what="what was sent to land")
     crm("down", "stream")
     before = read_checkpoint(settings, "events")
     client, address = s3_client(settings), checkpoint(settings.lake_root, "events")
@@ -168,7 +170,7 @@ def test_a_customer_is_forgotten_everywhere(crm, settings):
     objects = [
         one for one in objects_below(settings, settings.lake_root) if not one.key.startswith(("export", "import"))
     ]
-    assert len(objects) > 50
+    assert len(objects) > 100
     holding = [one.key for one in objects if holds(client, settings, one.key, customer)]
     assert holding == []
     for row in audit(settings):

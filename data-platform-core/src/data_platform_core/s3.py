@@ -42,6 +42,12 @@ def place_of(address: str) -> tuple[str, str]:
     return bucket, key
 
 
+def folder_of(address: str) -> tuple[str, str]:
+    """Bucket and prefix of what lies below an address."""
+    bucket, key = place_of(address)
+    return bucket, f"{key}/" if key else ""
+
+
 def read_object(client: Any, address: str) -> bytes | None:
     """What stands at an address; None where nothing does."""
     bucket, key = place_of(address)
@@ -53,8 +59,8 @@ def read_object(client: Any, address: str) -> bytes | None:
 
 def names_below(client: Any, address: str) -> list[str]:
     """The keys below a folder, in order."""
-    bucket, prefix = place_of(address)
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/")
+    bucket, prefix = folder_of(address)
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     return sorted(item["Key"] for page in pages for item in page.get("Contents", ()))
 
 
@@ -73,9 +79,9 @@ def objects_below(settings: Settings, address: str) -> list[Found]:
     Raises:
         ComponentFailed: the store is out of reach, or refuses.
     """
-    bucket, prefix = place_of(address)
+    bucket, prefix = folder_of(address)
     try:
-        pages = s3_client(settings).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/")
+        pages = s3_client(settings).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         found = [Found(one["Key"], one["Size"], one["ETag"]) for page in pages for one in page.get("Contents", ())]
     except (BotoCoreError, ClientError) as error:
         raise ComponentFailed(f"the store at {settings.s3_url}, {address}: {str(error)[:300]}") from None

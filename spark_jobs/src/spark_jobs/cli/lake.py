@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from typing import Annotated, Any
 
@@ -58,7 +59,7 @@ def maintenance_command(
         kept, orphans = str(told.get("retention_hours", "")), str(told.get("orphans", {}).get("files", ""))
         size, then = sizes
         table.add_row(name, f"{before['files']:,}", f"{after['files']:,}", size, then, kept, orphans)
-    Console(highlight=False).print(table)
+    console().print(table)
 
 
 def forget_command(
@@ -101,7 +102,7 @@ def requests_command() -> None:
         for number, kind, state, asked_at, seconds, words in rows:
             took = f"{seconds:,.0f} s" if seconds is not None else ""
             table.add_row(str(number), kind, state, f"{asked_at:%Y-%m-%d %H:%M:%S}", took, words)
-    Console(highlight=False).print(table)
+    console().print(table)
 
 
 def asked(settings: Settings, kind: str, arguments: dict[str, Any], within: float) -> dict[str, Any]:
@@ -122,6 +123,11 @@ def asked(settings: Settings, kind: str, arguments: dict[str, Any], within: floa
             return wait(connection, number, within, tell)
         except KeyboardInterrupt:
             raise Interrupted(f"interrupted; request {number} stands, and `crm requests` shows it") from None
+
+
+def console() -> Console:
+    """Where tables are printed; where nobody looks through a terminal, they need not be squeezed into 80 columns."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
 def known_entities(names: list[str]) -> None:

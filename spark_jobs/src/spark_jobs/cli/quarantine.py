@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from data_platform_core.contracts import CONTRACTS, ENTITIES
 from data_platform_core.errors import ContractBroken, UsageError
 from data_platform_core.reasons import REASONS, code_of
 from data_platform_core.settings import load_settings
-from spark_jobs.cli.lake import known_entities
+from spark_jobs.cli.lake import console, known_entities
 
 quarantine_app = typer.Typer(help="What was refused, why, and how it is mended.", no_args_is_help=True)
 Reason = Annotated[str | None, typer.Option("--reason", help="Only of this reason: a code, or code:field.")]
@@ -49,7 +48,7 @@ def list_command(
     if as_json:
         typer.echo(json.dumps(told))
     elif told:
-        Console(highlight=False).print(table)
+        console().print(table)
     else:
         typer.echo("nothing is in quarantine")
 
