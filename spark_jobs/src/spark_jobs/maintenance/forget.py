@@ -15,6 +15,7 @@ from data_platform_core.layers import OWNER_FIELD, lake_table
 from data_platform_core.settings import Settings
 from spark_jobs import io
 from spark_jobs.maintenance.upkeep import vacuum
+from spark_jobs.streaming.forgotten import speaks_of
 from spark_jobs.streaming.land import record_hash
 
 ENTITIES = tuple(entity for entity, owner in OWNER_FIELD.items() if owner == "customer_id")
@@ -25,7 +26,7 @@ _APPEND = "STREAMING UPDATE"
 def forget_in_tables(
     spark: SparkSession,
     settings: Settings,
-    customer_id: str,
+    fingerprint: str,
     held: Callable[[str], AbstractContextManager[None]],
     note: Callable[[str, list[str]], None],
 ) -> dict[str, int]:
@@ -40,16 +41,16 @@ def forget_in_tables(
         silver, bronze, quarantine = (
             lake_table(settings.lake_root, layer, entity) for layer in ("silver", "bronze", "quarantine")
         )
-        speaks_of = (F.col("key").cast("string") == customer_id) | F.col("value").cast("string").contains(customer_id)
+        is_of_customer, is_of_message = F.sha2("customer_id", 256) == fingerprint, speaks_of([fingerprint])
         with held(entity):
-            theirs = io.table(spark, silver).where(F.col("customer_id") == customer_id)
+            theirs = io.table(spark, silver).where(is_of_customer)
             hashes = theirs.select(F.expr(record_hash(CONTRACTS[entity])))
             note(entity, [row[0] for row in hashes.collect()])
-            DeltaTable.forPath(spark, silver).delete(F.col("customer_id") == customer_id)
-            DeltaTable.forPath(spark, quarantine).delete(speaks_of)
+            DeltaTable.forPath(spark, silver).delete(is_of_customer)
+            DeltaTable.forPath(spark, quarantine).delete(is_of_message)
             # coordinates stay: that a message was there is no secret, and Kafka's count must be met
             nothing = F.lit(None).cast("binary")
-            DeltaTable.forPath(spark, bronze).update(speaks_of, {"key": nothing, "value": nothing})
+            DeltaTable.forPath(spark, bronze).update(is_of_message, {"key": nothing, "value": nothing})
             versions[entity] = io.version_of(spark, silver)
     return versions
 

@@ -36,15 +36,22 @@ class Forgotten:
 
         A message is theirs by its key, or where it names them, in whatever state it is.
         """
-        listed = sorted(self._fingerprints)
-        named = F.regexp_extract_all(F.col("value").cast("string"), F.lit("cus_[0-9a-f]{16}"), F.lit(0))
-        hashed = F.transform(F.coalesce(named, F.array()), lambda one: F.sha2(one, 256))
-        is_theirs: Column = F.coalesce(F.sha2("key", 256).isin(listed), F.lit(False)) | F.arrays_overlap(
-            hashed, F.array(*[F.lit(one) for one in listed])
-        )
+        is_theirs = speaks_of(sorted(self._fingerprints))
         return rows.withColumn("reason_as_read", F.col("reason")).withColumn(
             "reason", F.when(is_theirs, FORGOTTEN).otherwise(F.col("reason"))
         )
+
+
+def speaks_of(fingerprints: list[str]) -> Column:
+    """Whether a message is keyed by a customer with one of these fingerprints, or names one.
+
+    By fingerprint, since Delta's log keeps the condition of what is deleted.
+    """
+    listed = ", ".join(f"'{one}'" for one in fingerprints)
+    named = "regexp_extract_all(cast(value as string), 'cus_[0-9a-f]{16}', 0)"
+    by_key = f"coalesce(sha2(key, 256) in ({listed}), false)"
+    by_name = f"coalesce(exists({named}, id -> sha2(id, 256) in ({listed})), false)"
+    return F.expr(f"{by_key} or {by_name}")
 
 
 def blanked(rows: DataFrame) -> DataFrame:

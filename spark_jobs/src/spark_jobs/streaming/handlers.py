@@ -68,7 +68,7 @@ class Handlers:
         versions = forget_in_tables(
             self._spark,
             self._settings,
-            customer_id,
+            fingerprint,
             lambda entity: self._landings[entity].held(),
             lambda entity, hashes: ops.note_forgotten(self._settings, entity, hashes),
         )
