@@ -2,7 +2,7 @@
 
 import pytest
 from deltalake import DeltaTable
-from known import made
+from known import silver
 
 from data_platform_core.layers import lake_table
 from data_platform_core.s3 import s3_options
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.stack
 
 def test_a_row_deleted_from_silver_by_hand_is_noticed(crm, settings):
     crm("down", "stream")
-    key = made(settings, "orders")["order_event_id"][0]
+    key = silver(settings, "orders")["order_event_id"][0]  # what was made may be a forgotten customer's
     address = lake_table(settings.lake_root, "silver", "orders").replace("s3a://", "s3://")
     table = DeltaTable(address, storage_options=s3_options(settings))
     deleted = table.delete(f"order_event_id = '{key}'")
