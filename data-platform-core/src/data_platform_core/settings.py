@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     airflow_fernet_key: SecretStr | None = None
 
     spark_master: str = "local[*]"
-    spark_driver_memory: str = "2g"
+    spark_driver_memory: str = "1200m"
     stream_trigger_seconds: float = Field(1.0, gt=0)
     stream_masters_trigger_seconds: float = Field(10.0, gt=0)
     stream_max_offsets_per_trigger: int = Field(200_000, ge=1)

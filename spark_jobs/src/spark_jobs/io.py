@@ -14,6 +14,7 @@ from typing import Any
 
 from delta.tables import DeltaTable
 from py4j.protocol import Py4JJavaError
+from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, SparkSession
 
 from data_platform_core.errors import ComponentFailed
@@ -38,6 +39,19 @@ def kafka_stream(spark: SparkSession, settings: Settings, entity: str, starting_
 def table(spark: SparkSession, address: str) -> DataFrame:
     """A table of the lake, as it is now."""
     return spark.read.format("delta").load(address)
+
+
+def kept(rows: DataFrame) -> DataFrame:
+    """The same rows, kept as they are from the first time they are read until `let_go`.
+
+    As rows and not as columns, as `persist` would: a batch is read three times, and whole.
+    """
+    return rows.localCheckpoint(eager=False, storageLevel=StorageLevel.MEMORY_AND_DISK_DESER)
+
+
+def let_go(rows: DataFrame) -> None:
+    """Free what `kept` holds."""
+    rows._jdf.logicalPlan().rdd().unpersist(False)
 
 
 def columns_in(spark: SparkSession, address: str) -> list[str] | None:

@@ -19,7 +19,6 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -117,7 +116,7 @@ class Landing:
             cores = self._spark.sparkContext.defaultParallelism
             has_forgotten = self._forgotten.concerns(self.contract)
             rows = self._forgotten.marked(messages) if has_forgotten else messages
-            rows = rows.coalesce(cores).persist(StorageLevel.MEMORY_AND_DISK)
+            rows = io.kept(rows.coalesce(cores))
             try:
                 facts = _facts_of(rows, self.contract)
                 seconds = {"read": time.monotonic() - started}
@@ -142,7 +141,7 @@ class Landing:
                 seconds["rest"] = time.monotonic() - started - seconds["read"] - seconds["silver"]
                 self._fail_point("before_checkpoint")
             finally:
-                rows.unpersist()
+                io.let_go(rows)
         landed = self._figures(facts, repeated, seconds)
         self._told(entity, landed)
         return landed
