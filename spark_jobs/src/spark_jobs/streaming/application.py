@@ -34,6 +34,7 @@ _OUT_OF_REACH = re.compile(
     r"|DisconnectException|does not tell its offsets|NotLeaderOrFollower|XMinioServerNotInitialized"
     r"|CHECKPOINT_RDD_BLOCK_ID_NOT_FOUND"  # an executor died with its part of a batch
 )
+_FULL = re.compile(r"StorageFull|Status Code: 507|[Nn]o space left")
 _PAUSE_SECONDS = 5.0
 
 
@@ -123,15 +124,15 @@ class Application:
                 self._try_again(entity)
 
     def _has_failed(self, entity: str, reason: str) -> None:
-        if not _OUT_OF_REACH.search(reason):
+        is_full = _FULL.search(reason) is not None
+        if not (is_full or _OUT_OF_REACH.search(reason)):
             raise ComponentFailed(f"the query {entity} ended: {reason}")
         since = self._failing_since.setdefault(entity, time.monotonic())
         silent = time.monotonic() - since
         if silent > self._settings.stream_give_up_seconds:
             raise ComponentFailed(f"the query {entity} was given up after {silent:.0f} s: {reason}")
-        _log.warning(
-            "a store of the query %s is out of reach; trying again in %.0f s: %s", entity, _PAUSE_SECONDS, reason
-        )
+        what = "the lake's store is full" if is_full else f"a store of the query {entity} is out of reach"
+        _log.warning("%s; trying again in %.0f s: %s", what, _PAUSE_SECONDS, reason)
         self._again_at[entity] = time.monotonic() + _PAUSE_SECONDS
 
     def _try_again(self, entity: str) -> None:
