@@ -34,7 +34,7 @@ _OUT_OF_REACH = re.compile(
     r"|DisconnectException|does not tell its offsets|NotLeaderOrFollower|XMinioServerNotInitialized"
     r"|CHECKPOINT_RDD_BLOCK_ID_NOT_FOUND"  # an executor died with its part of a batch
 )
-_FULL = re.compile(r"StorageFull|Status Code: 507|[Nn]o space left")
+_FULL = re.compile(r"StorageFull|Status Code: 507")
 _PAUSE_SECONDS = 5.0
 
 
