@@ -155,7 +155,9 @@ def _number_of(snapshot: Any, writer: str) -> int:
 
 def _numbers(snapshot: Any) -> dict[str, int]:
     """The last number of each writer."""
-    known = snapshot.setTransactionsIfKnown()  # in the checksum of the version; the state is not read for it
+    # in the checksum of the version where it has one; `setTransactionsIfKnown` computes the whole state for it
+    checksum = snapshot.checksumOpt()
+    known = checksum.get().setTransactions() if checksum.isDefined() else checksum
     marks = (known.get() if known.isDefined() else snapshot.setTransactions()).iterator()
     found = {}
     while marks.hasNext():
