@@ -13,6 +13,7 @@ from pyspark.sql.streaming import StreamingQuery
 
 from data_platform_core.contracts import CONTRACTS
 from data_platform_core.errors import ComponentFailed
+from data_platform_core.layers import MASTERS
 from data_platform_core.settings import Settings
 from spark_jobs.session import spark_session
 from spark_jobs.streaming import ops
@@ -53,8 +54,10 @@ class Application:
             raise
         self._landings: dict[str, Landing] = {}
         self._queries: dict[str, StreamingQuery] = {}
+        self._still_to_start: dict[str, str] = {}
         self._failing_since: dict[str, float] = {}
         self._again_at: dict[str, float] = {}
+        self._masters_start_at = 0.0
         self._desk: RequestDesk | None = None
         self._metrics = Metrics()
         self._watch = Watch(self._metrics)
@@ -72,7 +75,7 @@ class Application:
         self._spark.stop()
 
     def start(self) -> None:
-        """Create what tables are missing and start every entity's query.
+        """Create what tables are missing and start the queries; those of masters follow soon (`look`).
 
         Raises:
             CrmError: a checkpoint is broken, Kafka has lost messages, a table is of another version.
@@ -91,12 +94,10 @@ class Application:
             )
         with ThreadPoolExecutor(len(self._landings)) as pool:
             # all are looked at before any is started
-            places = list(pool.map(lambda entity: place_to_start(self._spark, self._settings, entity), self._landings))
-            started = pool.map(
-                lambda one: start_query(self._spark, self._settings, *one),
-                zip(self._landings.values(), places, strict=True),
-            )
-            self._queries = dict(zip(self._landings, started, strict=True))
+            places = pool.map(lambda entity: place_to_start(self._spark, self._settings, entity), self._landings)
+            self._still_to_start = dict(zip(self._landings, places, strict=True))
+            list(pool.map(self._start_query, [entity for entity in self._landings if entity not in MASTERS]))
+        self._masters_start_at = time.monotonic() + self._settings.stream_masters_trigger_seconds
         handlers = Handlers(self._spark, self._settings, self._landings, self._forgotten)
         self._desk = RequestDesk(
             lambda: ops.connect(self._settings),
@@ -113,6 +114,7 @@ class Application:
             ComponentFailed: a query failed for good, or a store was out of reach for too long.
         """
         self._watch.look(self._queries)
+        self._start_masters()
         for entity, query in self._queries.items():
             if query.isActive:
                 if query.lastProgress and entity in self._failing_since and not query.exception():
@@ -122,6 +124,17 @@ class Application:
                 self._has_failed(entity, _reason(query.exception()))
             elif time.monotonic() >= self._again_at[entity]:
                 self._try_again(entity)
+
+    def _start_query(self, entity: str) -> None:
+        place = self._still_to_start.pop(entity)
+        self._queries[entity] = start_query(self._spark, self._settings, self._landings[entity], place)
+
+    def _start_masters(self) -> None:
+        """Start what may wait a trigger's time, once the others have had their first batch: a start is all planning."""
+        have_begun = all(query.lastProgress for query in self._queries.values())
+        if have_begun or time.monotonic() >= self._masters_start_at:
+            for entity in list(self._still_to_start):
+                self._start_query(entity)
 
     def _has_failed(self, entity: str, reason: str) -> None:
         is_full = _FULL.search(reason) is not None
@@ -140,8 +153,8 @@ class Application:
         try:
             if not self._lease.regain():
                 self._lease.check()
-            place = place_to_start(self._spark, self._settings, entity)
-            self._queries[entity] = start_query(self._spark, self._settings, self._landings[entity], place)
+            self._still_to_start[entity] = place_to_start(self._spark, self._settings, entity)
+            self._start_query(entity)
         except ComponentFailed as error:
             self._has_failed(entity, str(error))
 

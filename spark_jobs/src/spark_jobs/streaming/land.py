@@ -15,8 +15,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import reduce
+from operator import or_
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -29,6 +32,7 @@ from data_platform_core.fail_point import fail_point
 from data_platform_core.layers import MASTERS, OWNER_FIELD, lake_table
 from data_platform_core.settings import Settings
 from spark_jobs import io
+from spark_jobs.streaming.beside import TableBeside
 from spark_jobs.streaming.figures import Landed
 from spark_jobs.streaming.forgotten import FORGOTTEN, Forgotten, blanked
 from spark_jobs.streaming.remembered import STRETCH_MICROSECONDS, Keys, Remembered, ranges_of, repeats_within
@@ -75,6 +79,9 @@ class Landing:
             lake_table(settings.lake_root, layer, contract.entity) for layer in ("bronze", "silver", "quarantine")
         )
         self._tolerance = timedelta(seconds=settings.stream_future_tolerance_seconds)
+        self._silver_beside, self._quarantine_beside = (
+            TableBeside(settings, address) for address in (self._silver, self._quarantine)
+        )
         self._remembered = Remembered(settings.stream_remembered_keys)
         self._lock = threading.RLock()
 
@@ -182,14 +189,11 @@ class Landing:
         unknown = self._remembered.unknown(keys)
         if not unknown:
             return
-        wanted = [
-            F.col("occurred_at").between(_instant(first), _instant(last + 1)) for first, last in ranges_of(unknown)
-        ]
-        condition = wanted[0]
-        for one in wanted[1:]:
-            condition |= one
-        held = io.table(self._spark, self._silver).where(condition).select(*_key_columns(self.contract)).toArrow()
-        self._remembered.learn(unknown, _keys_in(held))
+        at = pc.field("occurred_at")
+        wanted = [(at >= _instant(first)) & (at < _instant(last + 1)) for first, last in ranges_of(unknown)]
+        held = self._silver_beside.rows([*self.contract.key, "occurred_at"], reduce(or_, wanted))
+        occurred = held["occurred_at"].dt.epoch("us").to_numpy()
+        self._remembered.learn(unknown, Keys.of(held.select(self.contract.key), occurred))
 
     # --- products and profiles: each record is a version of its owner ------------------------------
 
@@ -231,12 +235,13 @@ class Landing:
     def _not_quarantined(self, bad: DataFrame, codes: np.ndarray) -> DataFrame:
         """Refused messages without those that quarantine holds: of a checkpoint before this one, or a backfill."""
         partitions, offsets = np.unique(codes >> _OFFSET_BITS), codes & ((1 << _OFFSET_BITS) - 1)
-        held = io.table(self._spark, self._quarantine).where(
-            F.col("kafka_partition").isin(partitions.tolist())
-            & F.col("kafka_offset").between(int(offsets.min()), int(offsets.max()))
-        )
         place = ["kafka_topic", "kafka_partition", "kafka_offset"]
-        return bad.join(F.broadcast(held.select(*place)), place, "left_anti")
+        offset = pc.field("kafka_offset")
+        condition = pc.field("kafka_partition").isin(partitions.tolist()) & (offset >= int(offsets.min()))
+        held = self._quarantine_beside.rows(place, condition & (offset <= int(offsets.max())))
+        if held.is_empty():
+            return bad
+        return bad.join(F.broadcast(self._spark.createDataFrame(held.to_arrow())), place, "left_anti")
 
     def _figures(self, facts: _Facts, repeated: int, seconds: dict[str, float]) -> Landed:
         return Landed(
@@ -252,20 +257,13 @@ class Landing:
         )
 
 
-def _key_columns(contract: type[Record]) -> list[Column]:
-    return [
-        F.xxhash64(*contract.key).alias("hash"),
-        F.hash(*contract.key).cast("bigint").alias("check"),
-        F.unix_micros("occurred_at").alias("occurred"),
-    ]
-
-
 def _facts_of(rows: DataFrame, contract: type[Record]) -> _Facts:
     """One pass over a batch, which also caches it."""
     code = F.shiftleft(F.col("kafka_partition").cast("bigint"), _OFFSET_BITS).bitwiseOR(F.col("kafka_offset"))
     found = rows.select(
         code.alias("code"),
-        *_key_columns(contract),
+        *contract.key,
+        F.unix_micros("occurred_at").alias("occurred"),
         "reason",
         (F.col("reason").isNull() & F.col("is_future_dated")).alias("is_future_dated"),
         F.when(F.col("reason").isNull(), F.unix_micros("effective_at")).alias("effective"),
@@ -275,7 +273,7 @@ def _facts_of(rows: DataFrame, contract: type[Record]) -> _Facts:
     latest = pc.max(found["effective"]).as_py()
     return _Facts(
         codes=found["code"].to_numpy(),
-        keys=_keys_in(found),
+        keys=Keys.of(_frame(found.select(contract.key)), found["occurred"].fill_null(0).to_numpy()),
         accepted=found["reason"].is_null().to_numpy(zero_copy_only=False),
         refused=reasons,
         forgotten=forgotten,
@@ -295,13 +293,14 @@ def record_hash(contract: type[Record]) -> str:
     return f"substring(sha2({canonical_spark(contract)}, 256), 1, 32)"
 
 
-def _keys_in(table: pa.Table) -> Keys:
-    occurred = table["occurred"].fill_null(0)  # of refused messages, which are not asked about
-    return Keys(table["hash"].to_numpy(), table["check"].to_numpy(), occurred.to_numpy())
+def _frame(table: pa.Table) -> pl.DataFrame:
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
 
 
-def _instant(stretch: int) -> Column:
-    return F.timestamp_micros(F.lit(stretch * STRETCH_MICROSECONDS))
+def _instant(stretch: int) -> pa.Scalar:
+    return pa.scalar(stretch * STRETCH_MICROSECONDS, pa.timestamp("us", "UTC"))
 
 
 def _is_among(codes: np.ndarray) -> Column:

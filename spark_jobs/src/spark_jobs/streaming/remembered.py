@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 STRETCH_MICROSECONDS = 600_000_000
 """Length of a stretch: ten minutes."""
@@ -21,11 +22,17 @@ Integers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Keys:
-    """Keys of records: two independent hashes of each (64 and 32 bits) and its event time in microseconds."""
+    """Keys of records: two independent hashes of each (64 bits) and its event time in microseconds."""
 
     hashes: Integers
     checks: Integers
     occurred: Integers
+
+    @classmethod
+    def of(cls, keys: pl.DataFrame, occurred: Integers) -> Keys:
+        """The keys of a frame whose columns make one up; the hashes hold within this process only."""
+        hashes, checks = (keys.hash_rows(seed).to_numpy().view(np.int64) for seed in (1, 2))
+        return cls(hashes, checks, occurred)
 
     @property
     def stretches(self) -> Integers:
