@@ -122,7 +122,7 @@ def _start(own: Settings) -> float:
 
 
 def _peer(own: Settings, kind: str) -> float:
-    env = process_environment(own) | {"SPARK_CONF_DIR": str(own.stack_dir / "conf" / "spark")}
+    env = process_environment(own)
     command = [env_bin(own, "spark", "python"), str(ROOT / "benchmarks" / "peers" / "lake.py"), kind]
     started = time.monotonic()
     done = subprocess.run(command, env=env, capture_output=True, text=True)

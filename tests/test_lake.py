@@ -60,7 +60,7 @@ def test_nothing_is_lost_or_doubled_when_the_stream_dies(crm, settings, place):
 
 def test_a_second_application_is_refused_and_the_first_goes_on(crm, settings):
     wait_for(lambda: landed(settings), what="what was sent to land")
-    env = process_environment(settings) | {"SPARK_CONF_DIR": str(settings.stack_dir / "conf" / "spark")}
+    env = process_environment(settings)
     second = subprocess.run(
         [env_bin(settings, "spark", "python"), "-m", "spark_jobs.streaming"],
         env=env, capture_output=True, text=True, timeout=120,

@@ -112,7 +112,7 @@ def test_an_application_that_slept_while_another_took_over_writes_nothing(crm, s
     bucket, key = place_of(lease(settings.lake_root))
     s3_client(settings).delete_object(Bucket=bucket, Key=key)
     crm("generate", "live", "--tps", "50", "--for", "3s")
-    env = process_environment(settings) | {"SPARK_CONF_DIR": str(settings.stack_dir / "conf" / "spark")}
+    env = process_environment(settings)
     env |= {"CRM_STREAM_METRICS_HOST": "127.0.0.2"}  # the sleeper has the port
     second = subprocess.Popen(
         [env_bin(settings, "spark", "python"), "-m", "spark_jobs.streaming"],

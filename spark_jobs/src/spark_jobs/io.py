@@ -181,12 +181,8 @@ def first_offsets(spark: SparkSession, settings: Settings, entity: str) -> dict[
     return bounds_of(spark, settings, TOPICS[entity])[0]
 
 
-def bounds_of(spark: SparkSession, settings: Settings, topic: str) -> tuple[dict[int, int], dict[int, int]]:
-    """The first offset and the next one of each partition of a topic, as Kafka has them now.
-
-    Raises:
-        ComponentFailed: Kafka is out of reach, or has no such topic.
-    """
+def kafka_consumer(spark: SparkSession, settings: Settings) -> Any:
+    """A consumer of the JVM's, which makes no topic and waits 15 s at most."""
     jvm = _jvm(spark)
     bytes_of = "org.apache.kafka.common.serialization.ByteArrayDeserializer"
     words = jvm.java.util.HashMap()
@@ -194,9 +190,19 @@ def bounds_of(spark: SparkSession, settings: Settings, topic: str) -> tuple[dict
     limits["allow.auto.create.topics"] = "false"
     for name, value in (java_settings(settings) | limits).items():
         words.put(name, value)
+    return jvm.org.apache.kafka.clients.consumer.KafkaConsumer(words)
+
+
+def bounds_of(spark: SparkSession, settings: Settings, topic: str) -> tuple[dict[int, int], dict[int, int]]:
+    """The first offset and the next one of each partition of a topic, as Kafka has them now.
+
+    Raises:
+        ComponentFailed: Kafka is out of reach, or has no such topic.
+    """
+    jvm = _jvm(spark)
     consumer = None
     try:
-        consumer = jvm.org.apache.kafka.clients.consumer.KafkaConsumer(words)
+        consumer = kafka_consumer(spark, settings)
         partitions = jvm.java.util.ArrayList()
         for info in consumer.partitionsFor(topic) or ():
             partitions.add(jvm.org.apache.kafka.common.TopicPartition(topic, info.partition()))

@@ -9,6 +9,8 @@ from data_platform_core.settings import Settings
 ROOT = Path(__file__).resolve().parents[4]
 CONF = ROOT / "home-server-infra" / "local" / "conf"
 REQUIREMENTS = ROOT / "requirements"
+IVY = ROOT / "home-server-infra" / "local" / "ivy.xml"
+LOG_STORE = ROOT / "spark_jobs" / "src" / "spark_jobs" / "log_store" / "ConditionalLogStore.java"
 
 
 def env_bin(settings: Settings, environment: str, program: str) -> str:
@@ -24,6 +26,11 @@ def jars(settings: Settings, component: str) -> Path:
 def log_file(stack: Path, name: str) -> Path:
     """The log of a component of the stack in a folder."""
     return stack / "logs" / f"{name}.log"
+
+
+def setup_log(settings: Settings, piece: str) -> Path:
+    """The log of a piece's set-up."""
+    return settings.home / "logs" / f"setup-{piece}.log"
 
 
 def data_dir(settings: Settings, name: str) -> Path:

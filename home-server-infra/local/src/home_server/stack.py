@@ -20,6 +20,7 @@ from data_platform_core.layers import LAYERS, TOPICS, lake_table
 from data_platform_core.settings import Settings, load_settings
 from data_platform_core.warehouse import warehouse_dsn
 from home_server.components import (
+    archive_classes,
     component_named,
     create_bucket,
     create_topics,
@@ -61,7 +62,8 @@ def up_steps(settings: Settings, only: tuple[str, ...] = ()) -> list[Step]:
         Step("bucket", lambda: create_bucket(settings), () if settings.s3_endpoint else (settings.s3_store,)),
         Step("warehouse", lambda: create_warehouse(settings), ("postgres",)),
         Step("airflow database", lambda: migrate_airflow(settings), ("warehouse", "set up airflow")),
-        Step("spark settings", lambda: write_spark_conf(settings), ("set up jars",)),
+        Step("set up classes", lambda: archive_classes(settings), ("set up jars",)),
+        Step("spark settings", lambda: write_spark_conf(settings), ("set up classes",)),
     ]
     steps = [*setup_steps(settings), *glue, *(starter(name) for name in names)]
     wanted = (*only, *(_LAID_OUT_BY[name] for name in only if name in _STORES))

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from data_platform_core.errors import CrmError
 from data_platform_core.settings import Settings
-from home_server.places import REQUIREMENTS, ROOT, env_bin, jars
+from home_server.places import IVY, LOG_STORE, REQUIREMENTS, ROOT, env_bin, jars, setup_log
 from home_server.steps import Step, run_command
 
 MINIO_VERSION = "v0.0.0-20260212201848-7aac2a2c5b7c"
@@ -118,16 +118,13 @@ def _postgres(settings: Settings) -> str | None:
 
 
 def _jars(settings: Settings) -> str | None:
-    ivy = ROOT / "home-server-infra" / "local" / "ivy.xml"
-    log_store = ROOT / "spark_jobs" / "src" / "spark_jobs" / "log_store" / "ConditionalLogStore.java"
-
     def make() -> None:
-        retrieve_jars(settings, ivy, settings.home / "jars", "jars")
+        retrieve_jars(settings, IVY, settings.home / "jars", "jars")
         command = [env_bin(settings, "spark", "python"), "-m", "spark_jobs.log_store", str(jars(settings, "spark"))]
         env = os.environ | {"JAVA_HOME": str(java_home(settings))}
-        run_command(command, log_of(settings, "jars"), env, "compiling the lake's log store")
+        run_command(command, setup_log(settings, "jars"), env, "compiling the lake's log store")
 
-    return made_once(settings, "jars", [ivy, log_store], make)
+    return made_once(settings, "jars", [IVY, LOG_STORE], make)
 
 
 def retrieve_jars(settings: Settings, ivy: Path, target: Path, log: str) -> None:
@@ -153,7 +150,7 @@ def retrieve_jars(settings: Settings, ivy: Path, target: Path, log: str) -> None
         "jar",
         "bundle",
     ]
-    run_command(command, log_of(settings, log), dict(os.environ), "getting the jars")
+    run_command(command, setup_log(settings, log), dict(os.environ), "getting the jars")
 
 
 def _store(settings: Settings) -> str | None:
@@ -178,7 +175,7 @@ def _minio(settings: Settings) -> str | None:
             "CGO_ENABLED": "0",
         }
         command = [str(go), "install", f"github.com/minio/minio@{MINIO_VERSION}"]
-        run_command(command, log_of(settings, "minio"), env, "building MinIO")
+        run_command(command, setup_log(settings, "minio"), env, "building MinIO")
         shutil.rmtree(cache / "gopath", ignore_errors=True)  # 2 GB that only the build needs
         shutil.rmtree(cache / "go-build", ignore_errors=True)
 
@@ -207,7 +204,7 @@ def made_once(settings: Settings, name: str, inputs: list[Path], make: Callable[
 def _uv(settings: Settings, name: str, *arguments: str) -> None:
     env = os.environ | {"UV_CACHE_DIR": str(settings.home / "cache" / "uv")}
     command = [env_bin(settings, "uv", "uv"), *arguments]
-    run_command(command, log_of(settings, name), env, f"installing the environment {name}")
+    run_command(command, setup_log(settings, name), env, f"installing the environment {name}")
 
 
 def _write_commands(settings: Settings, environment: str) -> None:
@@ -221,11 +218,6 @@ def _write_commands(settings: Settings, environment: str) -> None:
 def write_platform_commands(settings: Settings) -> None:
     """Put the commands of the environment that runs `crm` beside it."""
     _write_commands(settings, "platform")
-
-
-def log_of(settings: Settings, name: str) -> Path:
-    """The log of a piece's set-up."""
-    return settings.home / "logs" / f"setup-{name}.log"
 
 
 def _package_file(settings: Settings, environment: str, path: str) -> str:

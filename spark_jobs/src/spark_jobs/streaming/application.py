@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 
-from pyspark.errors import StreamingQueryException
 from pyspark.sql.streaming import StreamingQuery
 
 from data_platform_core.contracts import CONTRACTS
@@ -18,6 +16,7 @@ from data_platform_core.settings import Settings
 from spark_jobs.session import spark_session
 from spark_jobs.streaming import ops
 from spark_jobs.streaming.desk import RequestDesk
+from spark_jobs.streaming.failures import is_a_full_store, is_out_of_reach, reason_of
 from spark_jobs.streaming.forgotten import Forgotten
 from spark_jobs.streaming.handlers import Handlers
 from spark_jobs.streaming.land import Landing
@@ -28,14 +27,6 @@ from spark_jobs.streaming.queries import place_to_start, start_query
 from spark_jobs.tables import create_tables
 
 _log = logging.getLogger(__name__)
-_OUT_OF_REACH = re.compile(
-    r"ConnectException|Connection refused|SdkClientException|AWSClientIOException|AWSServiceIOException|ServiceUnavail"
-    r"|SlowDown|NoHttpResponse|SocketTimeout|TimeoutException|UnknownHost|Connection reset|connection was closed"
-    r"|EndpointConnectionError|AWSStatus5|Status Code: 5\d\d|could not be renewed|is out of reach|does not answer"
-    r"|DisconnectException|does not tell its offsets|NotLeaderOrFollower|XMinioServerNotInitialized"
-    r"|CHECKPOINT_RDD_BLOCK_ID_NOT_FOUND"  # an executor died with its part of a batch
-)
-_FULL = re.compile(r"StorageFull|Status Code: 507")
 _PAUSE_SECONDS = 5.0
 
 
@@ -121,7 +112,7 @@ class Application:
                     self._has_recovered(entity, query)
                 continue
             if entity not in self._again_at:
-                self._has_failed(entity, _reason(query.exception()))
+                self._has_failed(entity, reason_of(query.exception()))
             elif time.monotonic() >= self._again_at[entity]:
                 self._try_again(entity)
 
@@ -137,8 +128,8 @@ class Application:
                 self._start_query(entity)
 
     def _has_failed(self, entity: str, reason: str) -> None:
-        is_full = _FULL.search(reason) is not None
-        if not (is_full or _OUT_OF_REACH.search(reason)):
+        is_full = is_a_full_store(reason)
+        if not (is_full or is_out_of_reach(reason)):
             raise ComponentFailed(f"the query {entity} ended: {reason}")
         since = self._failing_since.setdefault(entity, time.monotonic())
         silent = time.monotonic() - since
@@ -163,16 +154,3 @@ class Application:
         if progress and progress["numInputRows"] >= 0:
             seconds = time.monotonic() - self._failing_since.pop(entity)
             _log.info("the query %s goes on after %.0f s; nothing was lost or doubled", entity, seconds)
-
-
-def _reason(error: StreamingQueryException | None) -> str:
-    """What ended a query, in one line: the innermost words of ours where there are some."""
-    if error is None:
-        return "it was stopped"
-    text = str(error)
-    ours = re.findall(r"data_platform_core\.errors\.\w+: (.+)|spark_jobs\.[\w.]+: (.+)", text)
-    if ours:
-        return next(word for word in ours[-1] if word).strip()
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("at ")]
-    causes = [line for line in lines if "Exception" in line or "Error" in line]
-    return " | ".join(dict.fromkeys(lines[:2] + causes[:3]))[:1200]

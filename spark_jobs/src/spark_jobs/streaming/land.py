@@ -33,6 +33,7 @@ from data_platform_core.layers import MASTERS, OWNER_FIELD, lake_table
 from data_platform_core.settings import Settings
 from spark_jobs import io
 from spark_jobs.streaming.beside import TableBeside
+from spark_jobs.streaming.failures import in_one_line
 from spark_jobs.streaming.figures import Landed
 from spark_jobs.streaming.forgotten import FORGOTTEN, Forgotten, blanked
 from spark_jobs.streaming.remembered import STRETCH_MICROSECONDS, Keys, Remembered, ranges_of, repeats_within
@@ -43,6 +44,10 @@ _log = logging.getLogger(__name__)
 _ROWS_A_FILE = 50_000
 """Below that, a batch is written as one file: more of them cost more than a second core brings."""
 _OFFSET_BITS = 40
+
+
+class BatchFailed(CrmError):
+    """A batch that did not land, for a reason of Spark's or of a store's."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,13 @@ class Landing:
         writer = source.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId")
         if writer is None:
             raise CrmError("a batch without the id of its query cannot be made exact: this Spark does not tell it")
-        self.land(source, writer, batch)
+        try:
+            self.land(source, writer, batch)
+        except CrmError:
+            raise
+        except Exception as error:
+            # Spark holds the words of a failed batch against a pattern that takes a stack frame a letter
+            raise BatchFailed(in_one_line(str(error))) from None
 
     def parsed(self, messages: DataFrame) -> DataFrame:
         """Messages in bronze's columns as `land` takes them; put into the stream's own plan, which is made once."""

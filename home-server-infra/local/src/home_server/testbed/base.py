@@ -14,9 +14,10 @@ from pathlib import Path
 
 from data_platform_core.errors import CrmError
 from data_platform_core.settings import Settings
+from home_server.places import setup_log
 from home_server.steps import Step, run_command
 from home_server.testbed.archives import archive_steps
-from home_server.toolchain import log_of, made_once
+from home_server.toolchain import made_once
 
 _TOOLS = {  # program → Debian package
     "debootstrap": "debootstrap",
@@ -80,7 +81,7 @@ def _tools(settings: Settings) -> str | None:
     if not lacking:
         return "there"
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    log = log_of(settings, "testbed")
+    log = setup_log(settings, "testbed")
     run_command(["apt-get", "update", "-q"], log, environment, "reading the package lists")
     run_command(["apt-get", "install", "-q", "-y", *lacking], log, environment, f"installing {', '.join(lacking)}")
     return f"installed {', '.join(lacking)}"
@@ -88,7 +89,7 @@ def _tools(settings: Settings) -> str | None:
 
 def _image(settings: Settings) -> str | None:
     def make() -> None:
-        log, environment = log_of(settings, "testbed"), dict(os.environ)
+        log, environment = setup_log(settings, "testbed"), dict(os.environ)
         root, packages = image(settings), mirror(settings)
         shutil.rmtree(root, ignore_errors=True)
         shutil.rmtree(packages, ignore_errors=True)
