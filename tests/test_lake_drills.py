@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.drill]
 INSTANTS = [
     *(f"{place}:events" for place in ("before_silver", "before_quarantine", "before_bronze", "before_checkpoint")),
     *(f"{place}:orders" for place in ("before_silver", "before_bronze", "before_checkpoint")),
-    *(f"{place}:profiles" for place in ("before_silver", "before_versions", "before_bronze", "before_checkpoint")),
+    *(f"{place}:profiles" for place in ("before_ends", "before_silver", "before_bronze", "before_checkpoint")),
 ]
 
 

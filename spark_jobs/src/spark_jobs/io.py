@@ -76,14 +76,18 @@ class Transaction:
         getattr(self._transaction.readTxn(), "$plus$eq")(writer)
         self.is_done = _number_of(self._transaction.snapshot(), writer) >= number
 
-    def append(self, rows: DataFrame, before_commit: Callable[[], None], also: Iterable[str] = ()) -> int:
-        """Write rows and commit them; returns the table's new version.
+    def write(self, rows: DataFrame) -> Any:
+        """Write the files of the append; no reader sees them before the commit."""
+        return self._transaction.writeFiles(rows._jdf)
+
+    def commit(self, files: Any, before_commit: Callable[[], None], also: Iterable[str] = ()) -> int:
+        """Commit what was written; returns the table's new version.
 
         Args:
+            files: what `write` returned.
             before_commit: may still refuse.
             also: further names under which the append is marked as done.
         """
-        files = self._transaction.writeFiles(rows._jdf)
         jvm = _jvm(self._spark)
         nothing = jvm.scala.Option.empty()
         actions = files

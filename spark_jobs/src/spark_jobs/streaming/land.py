@@ -12,7 +12,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import reduce
@@ -24,12 +25,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.util import inheritable_thread_target
 
 from data_platform_core.contracts import Record
 from data_platform_core.derive.spark import canonical_spark
 from data_platform_core.errors import CrmError
 from data_platform_core.fail_point import fail_point
-from data_platform_core.layers import MASTERS, OWNER_FIELD, lake_table
+from data_platform_core.layers import LAYERS, MASTERS, OWNER_FIELD, Layer, lake_table
 from data_platform_core.settings import Settings
 from spark_jobs import io
 from spark_jobs.streaming.beside import TableBeside
@@ -44,6 +46,7 @@ _log = logging.getLogger(__name__)
 _ROWS_A_FILE = 50_000
 """Below that, a batch is written as one file: more of them cost more than a second core brings."""
 _OFFSET_BITS = 40
+_COMMIT_ORDER: tuple[Layer, ...] = ("silver", "quarantine", "bronze")
 
 
 class BatchFailed(CrmError):
@@ -63,6 +66,15 @@ class _Facts:
     watermark: datetime | None
 
 
+@dataclass(frozen=True)
+class _New:
+    """What of a batch silver does not hold: its rows, and their keys where keys are remembered."""
+
+    rows: DataFrame | None
+    repeated: int
+    keys: Keys | None = None
+
+
 class Landing:
     """Lands messages of one entity; one batch at a time."""
 
@@ -80,13 +92,9 @@ class Landing:
         self._spark, self._settings = spark, settings
         self._forgotten, self._check_owner, self._told = forgotten, check_owner, told
         self._note_forgotten = note_forgotten
-        self._bronze, self._silver, self._quarantine = (
-            lake_table(settings.lake_root, layer, contract.entity) for layer in ("bronze", "silver", "quarantine")
-        )
+        self._tables = {layer: lake_table(settings.lake_root, layer, contract.entity) for layer in LAYERS}
         self._tolerance = timedelta(seconds=settings.stream_future_tolerance_seconds)
-        self._silver_beside, self._quarantine_beside = (
-            TableBeside(settings, address) for address in (self._silver, self._quarantine)
-        )
+        self._beside = {layer: TableBeside(settings, address) for layer, address in self._tables.items()}
         self._remembered = Remembered(settings.stream_remembered_keys)
         self._lock = threading.RLock()
 
@@ -130,70 +138,80 @@ class Landing:
             also: further names that bronze is marked with as done.
         """
         entity, started = self.contract.entity, time.monotonic()
-        with self.held():
+        with self.held(), ExitStack() as kept:
             cores = self._spark.sparkContext.defaultParallelism
             has_forgotten = self._forgotten.concerns(self.contract)
             rows = self._forgotten.marked(messages) if has_forgotten else messages
             rows = io.kept(rows.coalesce(cores))
-            try:
-                facts = _facts_of(rows, self.contract)
-                seconds = {"read": time.monotonic() - started}
-                few = rows.coalesce(1 if len(facts.codes) <= _ROWS_A_FILE else cores)
-                self._fail_point("before_silver")
-                if entity in MASTERS:
-                    repeated = self._settle_versions(few, facts, writer, number)
-                else:
-                    repeated = self._settle(few, facts, writer, number)
-                seconds["silver"] = time.monotonic() - started - seconds["read"]
-                self._fail_point("before_quarantine")
-                if facts.refused:
-                    bad = self._not_quarantined(refused(few), facts.codes[~facts.accepted])
-                    self._append(bad, self._quarantine, writer, number)
-                raw = few
-                if facts.forgotten:
-                    self._note_forgotten(self.contract.entity, _hashes_kept_out(few, self.contract))
-                    raw = blanked(few)
-                self._fail_point("before_bronze")
-                # also where nothing is left of the batch: bronze's number is held against the checkpoint's
-                self._append(raw.select(*MESSAGE, *COORDINATES), self._bronze, writer, number, also)
-                seconds["rest"] = time.monotonic() - started - seconds["read"] - seconds["silver"]
-                self._fail_point("before_checkpoint")
-            finally:
-                io.let_go(rows)
-        landed = self._figures(facts, repeated, seconds)
+            kept.callback(io.let_go, rows)
+            facts = _facts_of(rows, self.contract)
+            was_read = time.monotonic()
+            few = rows.coalesce(1 if len(facts.codes) <= _ROWS_A_FILE else cores)
+            wanted: dict[Layer, DataFrame] = {}
+            if entity in MASTERS:
+                new = self._new_versions(few, facts, writer, number, kept)
+            else:
+                new = self._new_records(few, facts)
+            if new.rows is not None:
+                wanted["silver"] = new.rows
+            if facts.refused:
+                bad = refused(few).coalesce(1)
+                wanted["quarantine"] = self._not_quarantined(bad, facts.codes[~facts.accepted])
+            raw = few
+            if facts.forgotten:
+                self._note_forgotten(self.contract.entity, _hashes_kept_out(few, self.contract))
+                raw = blanked(few)
+            # also where nothing is left of the batch: bronze's number is held against the checkpoint's
+            wanted["bronze"] = raw.select(*MESSAGE, *COORDINATES)
+            was_settled = time.monotonic()
+            appended = self._append(wanted, writer, number, also)
+            if "silver" in appended and new.keys is not None:
+                self._remembered.add(new.keys)
+            self._remembered.trim()
+            self._fail_point("before_checkpoint")
+        ended = time.monotonic()
+        seconds = {"read": was_read - started, "settle": was_settled - was_read, "write": ended - was_settled}
+        landed = self._figures(facts, new.repeated, seconds)
         self._told(entity, landed)
         return landed
 
     def _fail_point(self, place: str) -> None:
         fail_point(f"{place}:{self.contract.entity}", self._settings)
 
-    def _append(self, rows: DataFrame, address: str, writer: str, number: int, also: Iterable[str] = ()) -> bool:
-        """Append rows; False where the table has them of an earlier try."""
-        transaction = io.Transaction(self._spark, address, writer, number)
-        if transaction.is_done:
-            return False
-        transaction.append(rows, self._check_owner, also)
-        return True
+    def _append(self, wanted: dict[Layer, DataFrame], writer: str, number: int, also: Iterable[str]) -> list[Layer]:
+        """Append to the tables that do not have the batch of an earlier try, bronze last; returns which those were.
+
+        Files are written side by side, since each waits for the store; commits follow each other.
+        """
+        begun = {layer: io.Transaction(self._spark, self._tables[layer], writer, number) for layer in wanted}
+        todo = [layer for layer, transaction in begun.items() if not transaction.is_done]
+        with ThreadPoolExecutor(len(LAYERS)) as pool:
+            # a thread of its own has the properties of the batch's jobs only if it is given them
+            written = [pool.submit(inheritable_thread_target(begun[one].write), wanted[one]) for one in todo]
+            for layer in _COMMIT_ORDER:
+                self._fail_point(f"before_{layer}")
+                if layer in todo:
+                    files = written[todo.index(layer)].result()
+                    begun[layer].commit(files, self._check_owner, also if layer == "bronze" else ())
+        return todo
 
     # --- events and orders: each record stands for itself ----------------------------------------
 
-    def _settle(self, rows: DataFrame, facts: _Facts, writer: str, number: int) -> int:
-        """Append the accepted records whose key silver does not hold; returns how many were repeats."""
+    def _new_records(self, rows: DataFrame, facts: _Facts) -> _New:
+        """The accepted records whose key silver does not hold."""
         keys, codes = facts.keys[facts.accepted], facts.codes[facts.accepted]
         self._learn(keys)
         order = np.argsort(codes, kind="stable")  # the first that Kafka had stays
         is_repeat = np.empty(len(order), dtype=np.bool_)
         is_repeat[order] = repeats_within(keys[order])
         is_repeat |= self._remembered.are_held(keys)
+        if is_repeat.all():
+            return _New(None, len(order))
         new = F.col("reason").isNull()
         if is_repeat.any():
             new &= ~_is_among(codes[is_repeat])
-        if not is_repeat.all():
-            fresh = rows.where(new).select(*silver_columns(self.contract))
-            if self._append(fresh, self._silver, writer, number):
-                self._remembered.add(keys[~is_repeat])
-        self._remembered.trim()
-        return int(is_repeat.sum())
+        fresh = rows.where(new).select(*silver_columns(self.contract))
+        return _New(fresh, int(is_repeat.sum()), keys[~is_repeat])
 
     def _learn(self, keys: Keys) -> None:
         """Remember what silver holds of the stretches that these keys fall on."""
@@ -202,21 +220,24 @@ class Landing:
             return
         at = pc.field("occurred_at")
         wanted = [(at >= _instant(first)) & (at < _instant(last + 1)) for first, last in ranges_of(unknown)]
-        held = self._silver_beside.rows([*self.contract.key, "occurred_at"], reduce(or_, wanted))
+        held = self._beside["silver"].rows([*self.contract.key, "occurred_at"], reduce(or_, wanted))
         occurred = held["occurred_at"].dt.epoch("us").to_numpy()
         self._remembered.learn(unknown, Keys.of(held.select(self.contract.key), occurred))
 
     # --- products and profiles: each record is a version of its owner ------------------------------
 
-    def _settle_versions(self, rows: DataFrame, facts: _Facts, writer: str, number: int) -> int:
-        """Append new versions, and end those that they follow, in whatever order they came."""
+    def _new_versions(self, rows: DataFrame, facts: _Facts, writer: str, number: int, kept: ExitStack) -> _New:
+        """The versions that silver does not hold, after those that they follow were ended, in whatever order they came.
+
+        The ends come first: the append makes the batch done.
+        """
         accepted = int(facts.accepted.sum())
         if not accepted:
-            return 0
+            return _New(None, 0)
         owner = OWNER_FIELD[self.contract.entity]
         names = silver_columns(self.contract)
         arrived = rows.where(F.col("reason").isNull()).transform(first_of_each_key, self.contract).select(*names)
-        silver = io.table(self._spark, self._silver)
+        silver = io.table(self._spark, self._tables["silver"])
         held = silver.join(F.broadcast(arrived.select(owner).distinct()), owner, "left_semi")
         held = held.select(*names, "valid_to", F.lit(True).alias("is_held"))
         new = arrived.join(held.select(*self.contract.key), list(self.contract.key), "left_anti")
@@ -225,21 +246,16 @@ class Landing:
         )
         # one task for few rows: a shuffle would make a file of each of its partitions
         versions = with_validity(both, owner).coalesce(1).persist()
-        try:
-            count = versions.where("not is_held").count()
-            ended = versions.where("is_held and not (valid_before <=> valid_to)").select(*self.contract.key, "valid_to")
-            # first the ends: the append makes the batch done
-            if count or not ended.isEmpty():
-                match = " and ".join(f"held.{name} = new.{name}" for name in self.contract.key)
-                if not ended.isEmpty():
-                    self._check_owner()
-                    io.merge_once(ended, self._silver, match, {"valid_to": "new.valid_to"}, f"{writer}/ends", number)
-                self._fail_point("before_versions")
-                fresh = versions.where("not is_held").select(*names, "valid_from", "valid_to")
-                self._append(fresh, self._silver, writer, number)
-        finally:
-            versions.unpersist()
-        return accepted - count
+        kept.callback(versions.unpersist)
+        count = versions.where("not is_held").count()
+        ended = versions.where("is_held and not (valid_before <=> valid_to)").select(*self.contract.key, "valid_to")
+        self._fail_point("before_ends")
+        if not ended.isEmpty():
+            match = " and ".join(f"held.{name} = new.{name}" for name in self.contract.key)
+            self._check_owner()
+            io.merge_once(ended, self._tables["silver"], match, {"valid_to": "new.valid_to"}, f"{writer}/ends", number)
+        fresh = versions.where("not is_held").select(*names, "valid_from", "valid_to")
+        return _New(fresh if count else None, accepted - count)
 
     # --- quarantine ----------------------------------------------------------------------------
 
@@ -249,7 +265,7 @@ class Landing:
         place = ["kafka_topic", "kafka_partition", "kafka_offset"]
         offset = pc.field("kafka_offset")
         condition = pc.field("kafka_partition").isin(partitions.tolist()) & (offset >= int(offsets.min()))
-        held = self._quarantine_beside.rows(place, condition & (offset <= int(offsets.max())))
+        held = self._beside["quarantine"].rows(place, condition & (offset <= int(offsets.max())))
         if held.is_empty():
             return bad
         return bad.join(F.broadcast(self._spark.createDataFrame(held.to_arrow())), place, "left_anti")
