@@ -5,13 +5,15 @@ import random
 import signal
 import subprocess
 import time
+from datetime import date, timedelta
 
+import polars as pl
 import psutil
 import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 from conftest import wait_for
-from known import check_silver, kill_family, landed, sent_units, state_of
+from known import check_silver, history_window, kill_family, landed, sent_units, silver, state_of
 
 from data_generator.cli import world_of
 from data_generator.load.store import ProfileFile
@@ -31,6 +33,10 @@ INSTANTS = [
     *(f"{place}:orders" for place in ("before_silver", "before_bronze", "before_checkpoint")),
     *(f"{place}:profiles" for place in ("before_ends", "before_silver", "before_bronze", "before_checkpoint")),
 ]
+
+
+def shop_day(settings, column):
+    return pl.col(column).dt.convert_time_zone(settings.shop_time_zone).dt.date()
 
 
 def stream_process(crm):
@@ -67,6 +73,26 @@ def test_killed_at_random(crm, settings):
         kill_family(stream_process(crm))
         crm("up", "stream")
     generator.communicate(timeout=300)
+    all_landed(settings)
+
+
+@pytest.mark.parametrize("place", ["before_silver", "before_bronze", "before_checkpoint"])
+def test_a_backfill_that_is_killed_is_whole_after_the_next_start(crm, settings, tmp_path, place):
+    first, _ = history_window(settings)
+    day = str(date.fromisoformat(first) - timedelta(days=1))
+    crm("generate", "backfill", "--from", day, "--to", day, "--out", str(tmp_path), "--json")
+    all_landed(settings)
+    crm("down", "stream")
+    crm("up", "stream", env={"CRM_FAIL_POINT": f"{place}:events"})
+    asked = crm.start("backfill", "events", str(tmp_path / "events"))
+    wait_for(lambda: state_of(crm, "stream") == "died", what=f"the death of the stream at {place}")
+    crm("up", "stream")
+    told = asked.communicate(timeout=300)
+    assert asked.returncode == 0, told
+    made_of_files = sum(1 for file in tmp_path.rglob("events/*.ndjson") for _ in file.open())
+    there = silver(settings, "events").filter(shop_day(settings, "occurred_at") == date.fromisoformat(day))
+    assert len(there) == there["event_id"].n_unique() == made_of_files > 100
+    crm("generate", "backfill", "--from", day, "--to", day)  # by Kafka, too: nothing of it is new
     all_landed(settings)
 
 

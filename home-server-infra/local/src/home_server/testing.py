@@ -61,16 +61,26 @@ def run_tests(settings: Settings, console: Console, fast: bool, arguments: tuple
 
 
 def run_drills(settings: Settings, console: Console, arguments: tuple[str, ...]) -> None:
-    """Run the drills of the way of the data, on a stack of their own.
+    """Run the drills of the way of the data, and the lake's tests on the other store; each on a stack of its own.
 
     Raises:
-        TestsFailed: at least one failed.
+        TestsFailed: says which failed.
     """
     stack.set_up(settings, console)
     _clear_left_over_stacks(settings, console)
+    failed = []
     with _own_stack(settings, console) as environment:
         if not _pytest(settings, "platform", ("tests",), environment, ("-m", "drill", *arguments)):
-            raise TestsFailed("drills failed")
+            failed.append("the drills")
+    if not arguments:  # which choose among the drills
+        other = settings.model_copy(update={"s3_store": "minio" if settings.s3_store == "seaweedfs" else "seaweedfs"})
+        console.rule(f"tests of the lake on {other.s3_store}", align="left")
+        stack.set_up(other, console)
+        with _own_stack(other, console) as environment:
+            if not _pytest(other, "platform", ("tests/test_lake.py",), environment, ()):
+                failed.append(f"the lake on {other.s3_store}")
+    if failed:
+        raise TestsFailed(f"{' and '.join(failed)} failed")
 
 
 def run_infra_tests(settings: Settings, console: Console, drill: bool, arguments: tuple[str, ...]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from hashlib import sha256
 from typing import Any
@@ -40,6 +40,8 @@ class File:
     address: str
     bytes: int
     state: str
+    number: int = 0
+    """Its place in the folder; its records' partition, so that no two of a piece have one place."""
 
     @property
     def mark(self) -> str:
@@ -62,7 +64,7 @@ def files_below(settings: Settings, folder: str) -> list[File]:
     kept = [file for file in found if _format_of(file.address) in _FORMATS]
     if not kept:
         raise UsageError(f"{folder} holds no files to backfill: {' or '.join('*.' + name for name in _FORMATS)}")
-    return kept
+    return [replace(file, number=number) for number, file in enumerate(kept)]
 
 
 def backfill_files(
@@ -125,7 +127,7 @@ def _pieces(files: list[File]) -> Iterator[list[File]]:
 
 
 def _messages_in(reader: SparkSession, file: File, contract: type[Record]) -> DataFrame:
-    """The records of a file as messages in bronze's columns; a file is a topic, and a line an offset."""
+    """The records of a file as messages in bronze's columns; a file is a topic of one partition, and a line an offset."""
     if _format_of(file.address) == "parquet":
         rows = reader.read.parquet(file.address)
         names = [field.name for field in fields_of(contract) if field.name in rows.columns]
@@ -138,7 +140,7 @@ def _messages_in(reader: SparkSession, file: File, contract: type[Record]) -> Da
         F.lit(None).cast("binary").alias("key"),
         value.cast("binary").alias("value"),
         F.lit(file.mark).alias("kafka_topic"),
-        F.lit(0).alias("kafka_partition"),
+        F.lit(file.number).alias("kafka_partition"),
         F.monotonically_increasing_id().bitwiseAND((1 << 33) - 1).alias("kafka_offset"),
         F.current_timestamp().alias("arrived_at"),
     )
