@@ -55,17 +55,17 @@ FAULTS = {
 }
 LIVE_SECONDS, FLOOR_SECONDS = 600, 120
 RATES = (100, 3000)
-FILE_DAYS, LARGE_DAYS, EVENTS_PER_FILE_DAY = 10, 7, 1_000_000
+FILE_DAYS, LARGE_DAYS, EVENTS_PER_FILE_DAY = 10, 6, 1_000_000
 
 
 def run(settings: Settings, console: Console) -> list[Measure]:
     """Measure all of it; takes about an hour."""
-    with _stack(settings, EVENTS_PER_DAY) as own:
+    with _stack(settings) as own:
         clean = _backlog(own, console, None)
         clean["start"] = _start(own)
         _crm("down", "stream")
         clean |= {kind: _peer(own, kind) for kind in ("raw", "parsed", "session")}
-    with _stack(settings, EVENTS_PER_DAY) as own:
+    with _stack(settings) as own:
         faulty = _backlog(own, console, FAULTS)
     measures = [
         Measure("backlog against parsed Parquet", clean["rate"], "1/s", clean["parsed"], "higher", 0.35, True),
@@ -74,23 +74,23 @@ def run(settings: Settings, console: Console) -> list[Measure]:
         Measure("start to first batch, warm", clean["start"], "s", clean["session"], "lower", 15.0),
         Measure("memory of driver and Python", clean["memory"], "GiB", None, "lower", 2.0),
     ]
-    with _stack(settings, EVENTS_PER_DAY) as own:
+    with _stack(settings) as own:
         _crm("up")
         for rate in RATES:
             measures += _live(own, console, rate)
-    with _stack(settings, EVENTS_PER_FILE_DAY) as own:
+    with _stack(settings, EVENTS_PER_FILE_DAY, customers=20_000) as own:
         measures += _files(own, console)
     return measures
 
 
 @contextmanager
-def _stack(settings: Settings, events_per_day: int) -> Iterator[Settings]:
+def _stack(settings: Settings, events_per_day: int = EVENTS_PER_DAY, customers: int = 200_000) -> Iterator[Settings]:
     folder = Path(tempfile.mkdtemp(prefix="bench-", dir=settings.home))
     words = {
         "CRM_HOME": str(settings.home),
         "CRM_STACK": str(folder),
         "CRM_PORT_OFFSET": "22000",
-        "CRM_WORLD_CUSTOMERS": "200000",
+        "CRM_WORLD_CUSTOMERS": str(customers),
         "CRM_WORLD_EVENTS_PER_DAY": str(events_per_day),
     }
     before = {name: os.environ.get(name) for name in words}

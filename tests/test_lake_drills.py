@@ -48,6 +48,13 @@ def all_landed(settings, within_seconds=240):
     check_silver(settings)
 
 
+def send_a_day(crm, settings):
+    """A day of all entities, before those that were sent."""
+    first, _ = history_window(settings)
+    day = str(date.fromisoformat(first) - timedelta(days=1))
+    crm("generate", "backfill", "--from", day, "--to", day)
+
+
 def log_of(settings):
     return (settings.stack_dir / "logs" / "stream.log").read_text(errors="replace")
 
@@ -56,7 +63,7 @@ def test_killed_at_every_instant(crm, settings, capsys):
     assert len(INSTANTS) >= 10
     for instant in INSTANTS:
         crm("down", "stream")
-        crm("generate", "live", "--tps", "200", "--for", "3s")
+        send_a_day(crm, settings)
         crm("up", "stream", env={"CRM_FAIL_POINT": instant})
         wait_for(lambda: state_of(crm, "stream") == "died", what=f"the death of the stream at {instant}")
         crm("up", "stream")

@@ -13,7 +13,7 @@ def keys(*rows):
 
 def test_a_key_that_silver_holds_is_noticed_and_another_of_the_same_hash_is_not():
     memory = Remembered(100)
-    memory.learn([7, 8], keys((11, 1, 7), (-5, 2, 7), (3, 3, 8)))
+    memory.learn([(7, 8)], [7, 8], keys((11, 1, 7), (-5, 2, 7), (3, 3, 8)))
     asked = keys((11, 1, 7), (-5, 9, 7), (3, 3, 8), (4, 4, 8))
     assert memory.are_held(asked).tolist() == [True, False, True, False]
     memory.add(asked)
@@ -22,16 +22,25 @@ def test_a_key_that_silver_holds_is_noticed_and_another_of_the_same_hash_is_not(
 
 def test_a_stretch_that_was_never_learnt_is_named_before_it_is_asked_about():
     memory = Remembered(100)
-    memory.learn([7], keys((1, 1, 7)))
+    memory.learn([(7, 7)], [7], keys((1, 1, 7)))
     assert memory.unknown(keys((1, 1, 7), (1, 1, 9), (1, 1, 8))) == [8, 9]
     memory.add(keys((2, 2, 9)))
     assert memory.unknown(keys((2, 2, 9))) == [9]
 
 
+def test_what_was_read_between_two_stretches_is_remembered_too_and_nothing_twice():
+    memory = Remembered(100)
+    memory.learn([(8, 8)], [8], keys((1, 1, 8)))
+    memory.learn([(7, 9)], [7, 9], keys((1, 1, 8), (2, 2, 9)))
+    assert (memory.count, memory.unknown(keys((5, 5, 7), (1, 1, 8), (2, 2, 9)))) == (2, [])
+    memory.learn([(100, 100_000)], [100, 100_000], keys((3, 3, 500)))  # years of nothing are not kept
+    assert memory.unknown(keys((3, 3, 500), (3, 3, 100))) == [500]
+
+
 def test_memory_is_bounded_by_the_stretches_asked_about_longest_ago():
     memory = Remembered(3)
     for stretch in range(5):
-        memory.learn([stretch], keys((stretch, 0, stretch), (stretch + 100, 0, stretch)))
+        memory.learn([(stretch, stretch)], [stretch], keys((stretch, 0, stretch), (stretch + 100, 0, stretch)))
         memory.trim()
     assert memory.count <= 3
     assert memory.unknown(keys((4, 0, 4))) == []

@@ -127,7 +127,7 @@ def _pieces(files: list[File]) -> Iterator[list[File]]:
 
 
 def _messages_in(reader: SparkSession, file: File, contract: type[Record]) -> DataFrame:
-    """The records of a file as messages in bronze's columns; a file is a topic of one partition, and a line an offset."""
+    """The records of a file as messages in bronze's columns; a file is a topic of a partition, a line an offset."""
     if _format_of(file.address) == "parquet":
         rows = reader.read.parquet(file.address)
         names = [field.name for field in fields_of(contract) if field.name in rows.columns]

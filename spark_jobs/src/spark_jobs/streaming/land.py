@@ -187,7 +187,8 @@ class Landing:
         todo = [layer for layer, transaction in begun.items() if not transaction.is_done]
         with ThreadPoolExecutor(len(LAYERS)) as pool:
             # a thread of its own has the properties of the batch's jobs only if it is given them
-            written = [pool.submit(inheritable_thread_target(begun[one].write), wanted[one]) for one in todo]
+            with_properties = inheritable_thread_target(self._spark)
+            written = [pool.submit(with_properties(begun[one].write), wanted[one]) for one in todo]
             for layer in _COMMIT_ORDER:
                 self._fail_point(f"before_{layer}")
                 if layer in todo:
@@ -219,10 +220,11 @@ class Landing:
         if not unknown:
             return
         at = pc.field("occurred_at")
-        wanted = [(at >= _instant(first)) & (at < _instant(last + 1)) for first, last in ranges_of(unknown)]
+        ranges = ranges_of(unknown)
+        wanted = [(at >= _instant(first)) & (at < _instant(last + 1)) for first, last in ranges]
         held = self._beside["silver"].rows([*self.contract.key, "occurred_at"], reduce(or_, wanted))
         occurred = held["occurred_at"].dt.epoch("us").to_numpy()
-        self._remembered.learn(unknown, Keys.of(held.select(self.contract.key), occurred))
+        self._remembered.learn(ranges, unknown, Keys.of(held.select(self.contract.key), occurred))
 
     # --- products and profiles: each record is a version of its owner ------------------------------
 

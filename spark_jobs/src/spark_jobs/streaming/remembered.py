@@ -17,6 +17,9 @@ import polars as pl
 STRETCH_MICROSECONDS = 600_000_000
 """Length of a stretch: ten minutes."""
 
+_LONGEST_RANGE = 7 * 144
+"""A week of stretches."""
+
 Integers = npt.NDArray[np.int64]
 
 
@@ -60,11 +63,16 @@ class Remembered:
         """The stretches of these keys that are not remembered, ascending."""
         return [int(stretch) for stretch in np.unique(keys.stretches) if int(stretch) not in self._stretches]
 
-    def learn(self, stretches: list[int], held: Keys) -> None:
-        """Remember whole stretches: all keys that silver holds of them."""
-        for stretch in stretches:
+    def learn(self, ranges: list[tuple[int, int]], asked: list[int], held: Keys) -> None:
+        """Remember all keys that silver holds of ranges of stretches, among them those asked about.
+
+        Of a range that is very long, only the stretches asked about: an empty one takes memory, too.
+        """
+        within = {each for first, last in ranges if last - first < _LONGEST_RANGE for each in range(first, last + 1)}
+        new = sorted((within | set(asked)) - self._stretches.keys())
+        for stretch in new:
             self._stretches[stretch] = (np.empty(0, np.int64), np.empty(0, np.int64))
-        self.add(held[np.isin(held.stretches, stretches)])
+        self.add(held[np.isin(held.stretches, new)])
 
     def are_held(self, keys: Keys) -> npt.NDArray[np.bool_]:
         """Which of these keys silver holds; their stretches must be known."""
