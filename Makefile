@@ -26,7 +26,7 @@ test-fast: ## tests that need no stack
 	@crm=$(CRM) && "$$crm" test --fast
 test-infra: ## tests of the playbooks on test hosts (root)
 	@crm=$(CRM) && "$$crm" test-infra
-drill: ## longer tests of the way of the data: spikes, counted by the broker
+drill: ## longer tests of the way of the data: spikes, kills, stores away or half dead, the other store
 	@crm=$(CRM) && "$$crm" drill
 drill-infra: ## longer tests of the playbooks: other roles, ZooKeeper, migration, restore, site (root)
 	@crm=$(CRM) && "$$crm" drill-infra

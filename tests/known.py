@@ -3,7 +3,7 @@
 import json
 import os
 import signal
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import polars as pl
 import psutil
@@ -100,6 +100,13 @@ def check_quarantine(settings, expected):
     kept = quarantine(settings, "events")
     assert sorted(zip(kept["value"], kept["reason"], strict=True)) == sorted(expected.items())
     assert kept.select("kafka_partition", "kafka_offset").is_duplicated().sum() == 0
+
+
+def refusals_told(settings, entity):
+    """How often each reason is to stand in quarantine, by what the generator tells of its faults."""
+    lines = (settings.ledger_file.parent / "faults.jsonl").read_text().splitlines()
+    told = [fault["expected"] for fault in map(json.loads, lines) if fault["topic"] == TOPICS[entity]]
+    return Counter(words.removeprefix("quarantine: ") for words in told if words != "silver")
 
 
 def landed(settings):

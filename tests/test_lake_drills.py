@@ -1,10 +1,12 @@
 """The lake under fire: `make drill`. After each, silver is what was made, and the log says what happened."""
 
+import json
 import os
 import random
 import signal
 import subprocess
 import time
+from collections import Counter
 from datetime import date, timedelta
 
 import polars as pl
@@ -13,12 +15,23 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 from conftest import wait_for
-from known import check_silver, history_window, kill_family, landed, sent_units, silver, state_of
+from known import (
+    check_silver,
+    history_window,
+    kill_family,
+    landed,
+    quarantine,
+    refusals_told,
+    sent_units,
+    silver,
+    state_of,
+)
 
 from data_generator.cli import world_of
 from data_generator.load.store import ProfileFile
 from data_generator.sinks.kafka import KafkaSink
 from data_generator.world.records import Shop
+from data_platform_core.contracts import ENTITIES
 from data_platform_core.kafka import client_settings
 from data_platform_core.layers import TOPICS, lease
 from data_platform_core.ledger import stores
@@ -31,7 +44,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.drill]
 INSTANTS = [
     *(f"{place}:events" for place in ("before_silver", "before_quarantine", "before_bronze", "before_checkpoint")),
     *(f"{place}:orders" for place in ("before_silver", "before_bronze", "before_checkpoint")),
-    *(f"{place}:profiles" for place in ("before_ends", "before_silver", "before_bronze", "before_checkpoint")),
+    *(f"{place}:products" for place in ("before_ends", "before_silver", "before_bronze", "before_checkpoint")),
 ]
 
 
@@ -44,26 +57,28 @@ def stream_process(crm):
 
 
 def all_landed(settings, within_seconds=240):
+    """Silver is what was made, and quarantine what is told of its faults."""
     wait_for(lambda: landed(settings), within_seconds, "what was sent to land")
     check_silver(settings)
-
-
-def send_a_day(crm, settings):
-    """A day of all entities, before those that were sent."""
-    first, _ = history_window(settings)
-    day = str(date.fromisoformat(first) - timedelta(days=1))
-    crm("generate", "backfill", "--from", day, "--to", day)
+    if (settings.ledger_file.parent / "faults.jsonl").exists():
+        for entity in ENTITIES:
+            assert Counter(quarantine(settings, entity)["reason"]) == refusals_told(settings, entity)
 
 
 def log_of(settings):
     return (settings.stack_dir / "logs" / "stream.log").read_text(errors="replace")
 
 
-def test_killed_at_every_instant(crm, settings, capsys):
+def test_killed_at_every_instant(crm, settings, tmp_path, capsys):
+    """At each with a day that has all: refused messages, and versions of products that end those of the day before."""
     assert len(INSTANTS) >= 10
-    for instant in INSTANTS:
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(json.dumps({"seed": 7, "faults": [{"kind": "truncated", "share": 0.02}]}))
+    first, _ = history_window(settings)
+    for number, instant in enumerate(INSTANTS):
         crm("down", "stream")
-        send_a_day(crm, settings)
+        day = str(date.fromisoformat(first) - timedelta(days=len(INSTANTS) - number))
+        crm("generate", "backfill", "--from", day, "--to", day, "--faults", str(plan))
         crm("up", "stream", env={"CRM_FAIL_POINT": instant})
         wait_for(lambda: state_of(crm, "stream") == "died", what=f"the death of the stream at {instant}")
         crm("up", "stream")

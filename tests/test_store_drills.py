@@ -166,5 +166,5 @@ def test_a_full_disk_of_the_store_is_named_and_waited_for(crm, offset):
         filler.unlink()
         all_landed(settings)
         assert state_of(crm, "stream") == "running"
-        wait_for(lambda: "nothing was lost or doubled" in log_of(settings), 60, "the words on its going on")
+        wait_for(lambda: "goes on after" in log_of(settings), 60, "the words on its going on")
         crm("down")

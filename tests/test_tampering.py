@@ -1,13 +1,39 @@
 """The audit notices what was not done by the platform; these tests come last, since they leave the stores apart."""
 
-import pytest
-from deltalake import DeltaTable
-from known import silver
+import json
 
-from data_platform_core.layers import lake_table
+import polars as pl
+import pytest
+from confluent_kafka import Producer
+from conftest import ROOT, wait_for
+from deltalake import DeltaTable
+from known import landed, silver, state_of
+
+from data_platform_core.layers import TOPICS, lake_table
 from data_platform_core.s3 import s3_options
 
 pytestmark = pytest.mark.stack
+
+
+def test_events_of_the_first_and_of_the_last_year_do_not_stop_the_others(crm, settings):
+    good = json.loads((ROOT / "data-platform-core/tests/contracts/events.1.minimal.pass.json").read_text())
+    producer = Producer({"bootstrap.servers": settings.kafka_address})
+    odd = {
+        f"{number:032x}": f"{year}-12-31T23:59:59.999999Z"
+        for number, year in enumerate(("0001", "9999"))
+    }
+    for name, at in odd.items():
+        producer.produce(TOPICS["events"], json.dumps(good | {"event_id": name, "occurred_at": at}), key=b"somebody")
+    assert producer.flush(30) == 0
+    wait_for(lambda: landed(settings), what="the odd ones to land")
+    crm("down", "stream")  # what it remembers is learnt anew, from files that hold them
+    crm("up", "stream")
+    crm("generate", "live", "--tps", "40", "--for", "2s")
+    wait_for(lambda: landed(settings), what="those after them to land")
+    assert state_of(crm, "stream") == "running"
+    held = silver(settings, "events").filter(pl.col("event_id").is_in(list(odd)))
+    assert dict(held.select("event_id", "is_future_dated").rows()) == dict(zip(odd, (False, True), strict=True))
+    assert sorted(held["occurred_at"].dt.year()) == [1, 9999]
 
 
 def test_a_row_deleted_from_silver_by_hand_is_noticed(crm, settings):

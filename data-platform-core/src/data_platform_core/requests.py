@@ -129,9 +129,10 @@ def fail(connection: psycopg.Connection, number: int, message: str) -> None:
         )
 
 
-def scrub(connection: psycopg.Connection, number: int, arguments: dict[str, Any]) -> None:
-    """Replace what a request said: a forgotten customer's id does not stay in it."""
+def scrub(connection: psycopg.Connection, name: str, value: str, arguments: dict[str, Any]) -> None:
+    """Replace what requests said in which an argument has a value: a forgotten customer's id stays in none."""
     with connection.transaction():
         connection.execute(
-            "update ops.requests set arguments = %s::jsonb where id = %s", (json.dumps(arguments), number)
+            "update ops.requests set arguments = %s::jsonb where arguments ->> %s = %s",
+            (json.dumps(arguments), name, value),
         )

@@ -14,6 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from data_platform_core.contracts import CONTRACTS
+from data_platform_core.errors import CrmError
 from data_platform_core.settings import load_settings
 from spark_jobs import io
 from spark_jobs.session import spark_session
@@ -44,6 +45,8 @@ def main() -> None:
         )
         while query.isActive and not query.lastProgress:
             time.sleep(0.1)
+        if query.exception():
+            raise CrmError(f"the made-up batch did not land: {query.exception()}")
         query.stop()
         jvm = spark.sparkContext._gateway
         spark.stop()

@@ -8,19 +8,22 @@ most of its time on.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from delta.tables import DeltaTable
 from py4j.protocol import Py4JJavaError
 from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from data_platform_core.errors import ComponentFailed
 from data_platform_core.kafka import java_settings
 from data_platform_core.layers import TOPICS
 from data_platform_core.settings import Settings
+
+APPEND = "STREAMING UPDATE"
+"""What Delta's history calls an append of ours."""
 
 
 def kafka_stream(spark: SparkSession, settings: Settings, entity: str, starting_offsets: str) -> DataFrame:
@@ -108,36 +111,15 @@ def last_number(spark: SparkSession, address: str, writer: str) -> int:
     return _number_of(_updated(spark, _log(spark, address)), writer)
 
 
-def merge_once(
-    rows: DataFrame, address: str, condition: str, update: dict[str, str | Column], writer: str, number: int
-) -> None:
-    """Update the rows of a table (`held`) that match (`new`), unless this writer did so under this number."""
-    with _transaction_of_session(rows.sparkSession, writer, number):
-        (
-            DeltaTable.forPath(rows.sparkSession, address)
-            .alias("held")
-            .merge(rows.alias("new"), condition)
-            .whenMatchedUpdate(set=update)
-            .execute()
-        )
-
-
-def delete(spark: SparkSession, address: str, condition: Column) -> None:
-    """Delete rows of a table."""
-    DeltaTable.forPath(spark, address).delete(condition)
-
-
-@contextmanager
-def _transaction_of_session(spark: SparkSession, writer: str, number: int) -> Iterator[None]:
-    """MERGE takes Delta's transaction id from the session's settings."""
-    names = ("spark.databricks.delta.write.txnAppId", "spark.databricks.delta.write.txnVersion")
-    spark.conf.set(names[0], writer)
-    spark.conf.set(names[1], str(number))
-    try:
-        yield
-    finally:
-        for name in names:
-            spark.conf.unset(name)
+def update_matching(rows: DataFrame, address: str, condition: str, update: dict[str, str | Column]) -> None:
+    """Update the rows of a table (`held`) that match (`new`)."""
+    (
+        DeltaTable.forPath(rows.sparkSession, address)
+        .alias("held")
+        .merge(rows.alias("new"), condition)
+        .whenMatchedUpdate(set=update)
+        .execute()
+    )
 
 
 def _jvm(spark: SparkSession) -> Any:
@@ -173,6 +155,13 @@ def _numbers(snapshot: Any) -> dict[str, int]:
 def writers_of(spark: SparkSession, address: str) -> set[str]:
     """The names under which a table was appended to."""
     return set(_numbers(_updated(spark, _log(spark, address))))
+
+
+def appended_since(spark: SparkSession, address: str, version: int) -> set[str]:
+    """The names under which a table was appended to after a version."""
+    log = DeltaTable.forPath(spark, address).history().where(F.col("version") > version)
+    writers = log.where(F.col("operation") == APPEND).select(F.col("operationParameters")["queryId"]).collect()
+    return {str(row[0]).strip('"') for row in writers}
 
 
 def version_of(spark: SparkSession, address: str) -> int:

@@ -74,8 +74,19 @@ def test_a_query_that_was_started_again_is_told_of_anew():
     metrics = Metrics()
     watch = Watch(metrics)
     watch.look({"events": Query(PROGRESS)})
-    watch.look({"events": Query(PROGRESS | {"runId": "another", "batchId": 7})})
+    again = PROGRESS | {"runId": "another", "batchId": 7, "timestamp": "2026-11-20T09:01:00.500Z"}
+    watch.look({"events": Query(again)})
     assert served(metrics)["crm_stream_batch_seconds_count", "events"] == 2
+
+
+def test_a_look_that_found_nothing_is_no_batch():
+    metrics = Metrics()
+    watch = Watch(metrics)
+    nothing = PROGRESS | {"batchId": 8, "numInputRows": 0, "timestamp": "2026-11-20T09:02:00.500Z"}
+    watch.look({"events": Query(PROGRESS, nothing)})
+    found = served(metrics)
+    assert found["crm_stream_batch_seconds_count", "events"] == 1
+    assert found["crm_stream_batch_number", "events"] == 7
 
 
 def test_rules_and_board_ask_for_what_is_told():

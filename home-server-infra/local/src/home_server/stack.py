@@ -89,7 +89,7 @@ _NEEDS = {
     "minio": ("set up minio",),
     "seaweedfs": ("set up seaweedfs",),
     "postgres": ("set up postgres", "set up java"),
-    "stream": ("topics", "bucket", "spark settings"),
+    "stream": ("topics", "bucket", "warehouse", "spark settings"),
     "airflow-api-server": ("airflow database", "set up dbt", "set up java"),
     "airflow-scheduler": ("airflow database", "set up dbt", "set up java"),
     "airflow-dag-processor": ("airflow database", "set up dbt", "set up java"),

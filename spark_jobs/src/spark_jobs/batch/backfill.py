@@ -21,7 +21,7 @@ from pyspark.sql import functions as F
 from data_platform_core.contracts import Record
 from data_platform_core.derive.fields import fields_of
 from data_platform_core.errors import UsageError
-from data_platform_core.layers import lake_table
+from data_platform_core.layers import TOPICS, lake_table
 from data_platform_core.s3 import objects_below
 from data_platform_core.settings import Settings
 from spark_jobs import io
@@ -30,7 +30,7 @@ from spark_jobs.transforms.messages import as_bronze
 
 _PIECE_BYTES = 256 * 2**20
 _FORMATS = ("ndjson", "parquet")
-_OFFSETS_A_PIECE = 500_000
+_MESSAGES_A_PIECE = 500_000
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,10 @@ def backfill_files(
     reader.conf.set("spark.sql.files.openCostInBytes", str(2**40))
     for piece in _pieces(left):
         messages = reduce(DataFrame.unionAll, [_messages_in(reader, file, landing.contract) for file in piece])
-        landed = landing.land(landing.parsed(messages), piece[0].mark, 0, also=[file.mark for file in piece[1:]])
+        marks = [file.mark for file in piece]
+        # a name of the whole piece: one of its first file alone would pass over the rest of another piece
+        writer = "backfill/piece/" + sha256("".join(marks).encode()).hexdigest()[:32]
+        landed = landing.land(landing.parsed(messages), writer, 0, also=marks)
         told["records"] += landed.accepted
         told["refused"] += sum(landed.refused.values())
         told["repeated"] += landed.repeated
@@ -95,12 +98,14 @@ def backfill_topic(
 ) -> dict[str, Any]:
     """Land what a topic holds now, in pieces of offsets; messages that bronze holds are passed over."""
     entity = landing.contract.entity
+    if topic == TOPICS[entity]:
+        raise UsageError(f"{topic} is what the stream itself reads: it lands all of it without being asked")
     first, last = io.bounds_of(spark, settings, topic)
     told = {"messages": sum(last[p] - first[p] for p in last), "records": 0, "refused": 0, "repeated": 0}
-    most = max((last[p] - first[p] for p in last), default=0)
-    for start in range(0, most, _OFFSETS_A_PIECE):
+    most, step = max((last[p] - first[p] for p in last), default=0), max(1, _MESSAGES_A_PIECE // len(last))
+    for start in range(0, most, step):
         begin = {p: min(first[p] + start, last[p]) for p in last}
-        end = {p: min(first[p] + start + _OFFSETS_A_PIECE, last[p]) for p in last}
+        end = {p: min(first[p] + start + step, last[p]) for p in last}
         span = ",".join(f"{p}:{begin[p]}-{end[p]}" for p in sorted(last))
         writer = f"backfill/{topic}/{sha256(span.encode()).hexdigest()[:32]}"
         messages = io.kafka_between(spark, settings, topic, begin, end).transform(as_bronze)
@@ -130,7 +135,8 @@ def _messages_in(reader: SparkSession, file: File, contract: type[Record]) -> Da
     """The records of a file as messages in bronze's columns; a file is a topic of a partition, a line an offset."""
     if _format_of(file.address) == "parquet":
         rows = reader.read.parquet(file.address)
-        names = [field.name for field in fields_of(contract) if field.name in rows.columns]
+        own = [field.name for field in fields_of(contract) if field.name in rows.columns]
+        names = [*own, *(name for name in rows.columns if name not in own)]  # what a later version adds, too
         options = {"timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS'Z'", "ignoreNullFields": "false"}
         value = F.to_json(F.struct(*names), options)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -31,6 +32,8 @@ def backfill_command(
     known_entities([entity])
     if (folder is None) == (topic is None):
         raise UsageError("name a folder, or a topic by --topic; not both")
+    if folder and "://" not in folder:
+        folder = str(Path(folder).absolute())  # the application is at home elsewhere
     words = {"entity": entity, "topic": topic} if topic else {"entity": entity, "folder": folder}
     done = asked(load_settings(), "backfill", words, within)
     typer.echo(", ".join(f"{name.replace('_', ' ')}: {value:,}" for name, value in done.items()))

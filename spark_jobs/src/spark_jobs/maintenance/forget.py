@@ -8,19 +8,19 @@ from contextlib import AbstractContextManager
 from delta.tables import DeltaTable
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import StringType
 
 from data_platform_core.contracts import CONTRACTS
 from data_platform_core.errors import CrmError
-from data_platform_core.layers import OWNER_FIELD, lake_table
+from data_platform_core.layers import MASTERS, OWNER_FIELD, lake_table
 from data_platform_core.settings import Settings
 from spark_jobs import io
 from spark_jobs.maintenance.upkeep import vacuum
-from spark_jobs.streaming.forgotten import speaks_of
+from spark_jobs.streaming.forgotten import names_one_of, speaks_of
 from spark_jobs.streaming.land import record_hash
 
 ENTITIES = tuple(entity for entity, owner in OWNER_FIELD.items() if owner == "customer_id")
 """The entities that speak of customers."""
-_APPEND = "STREAMING UPDATE"
 
 
 def forget_in_tables(
@@ -41,7 +41,10 @@ def forget_in_tables(
         silver, bronze, quarantine = (
             lake_table(settings.lake_root, layer, entity) for layer in ("silver", "bronze", "quarantine")
         )
-        is_of_customer, is_of_message = F.sha2("customer_id", 256) == fingerprint, speaks_of([fingerprint])
+        is_of_message = speaks_of([fingerprint])
+        texts = [field.name for field in io.table(spark, silver).schema if field.dataType == StringType()]
+        # by any mention, as messages are: an id can stand in an address or in what a later version adds
+        is_of_customer = names_one_of([fingerprint], f"concat_ws(' ', {', '.join(texts)})")
         with held(entity):
             theirs = io.table(spark, silver).where(is_of_customer)
             hashes = theirs.select(F.expr(record_hash(CONTRACTS[entity])))
@@ -71,12 +74,13 @@ def purge_files(
     Raises:
         CrmError: the publish still needs files that would go.
     """
-    for entity, version in versions.items():
+    # masters first: each of their batches may change silver anew, and the publish was just now
+    for entity, version in sorted(versions.items(), key=lambda one: one[0] not in MASTERS):
         silver = lake_table(settings.lake_root, "silver", entity)
         with held(entity):
             mark = marks.get(entity, -1)
             later = DeltaTable.forPath(spark, silver).history().where(F.col("version") > mark)
-            others = later.where(F.col("operation") != _APPEND).count()
+            others = later.where(F.col("operation") != io.APPEND).count()
             if mark < version or others:
                 raise CrmError(f"{entity} must be published before files of old versions go: `crm publish`, then again")
             for layer in ("silver", "bronze", "quarantine"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from delta.tables import DeltaTable
@@ -95,11 +94,15 @@ def compact(spark: SparkSession, address: str) -> None:
 def hours_to_keep(spark: SparkSession, address: str, mark: int | None) -> float:
     """How far back the publish still needs silver's files: to the version it has read, or to the first."""
     history = DeltaTable.forPath(spark, address).history()
-    needed = history.where(F.col("version") >= (mark if mark is not None else -1)).agg(F.min("timestamp")).first()
-    since = needed[0] if needed else None
-    if since is None:
+    needed = (
+        history.where(F.col("version") >= (mark if mark is not None else -1))
+        .agg(F.min("timestamp"))
+        .select(F.expr("unix_timestamp(current_timestamp()) - unix_timestamp(`min(timestamp)`)"))
+    )
+    row = needed.first()
+    if row is None or row[0] is None:
         return 0.0
-    return (datetime.now(UTC).replace(tzinfo=None) - since) / timedelta(hours=1) + FLOOR_HOURS
+    return float(row[0]) / 3600 + FLOOR_HOURS
 
 
 def orphans(spark: SparkSession, address: str, hours: float) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from spark_jobs.streaming.log import configure_logging
 def main() -> int:
     """Run the application; returns its exit code."""
     arguments = argparse.ArgumentParser(prog="crm-stream", description=__doc__)
-    arguments.add_argument("--ready-file", type=Path, help="written once all queries run")
+    arguments.add_argument("--ready-file", type=Path, help="written once events and orders are read; masters follow")
     ready_file: Path | None = arguments.parse_args().ready_file
     configure_logging()
     stop = threading.Event()

@@ -7,6 +7,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from pyspark.sql.streaming import StreamingQuery
 
 from data_platform_core.contracts import CONTRACTS
@@ -16,7 +18,7 @@ from data_platform_core.settings import Settings
 from spark_jobs.session import spark_session
 from spark_jobs.streaming import ops
 from spark_jobs.streaming.desk import RequestDesk
-from spark_jobs.streaming.failures import is_a_full_store, is_out_of_reach, reason_of
+from spark_jobs.streaming.failures import in_one_line, is_a_full_store, is_out_of_reach, reason_of
 from spark_jobs.streaming.forgotten import Forgotten
 from spark_jobs.streaming.handlers import Handlers
 from spark_jobs.streaming.land import Landing
@@ -61,9 +63,9 @@ class Application:
             self._desk.close()
         for query in self._queries.values():
             query.stop()
-        self._lease.release()
         self._metrics.close()
         self._spark.stop()
+        self._lease.release()  # last: what still ran could have committed until here
 
     def start(self) -> None:
         """Create what tables are missing and start the queries; those of masters follow soon (`look`).
@@ -85,7 +87,7 @@ class Application:
             )
         with ThreadPoolExecutor(len(self._landings)) as pool:
             # all are looked at before any is started
-            places = pool.map(lambda entity: place_to_start(self._spark, self._settings, entity), self._landings)
+            places = pool.map(self._place_to_start, self._landings)
             self._still_to_start = dict(zip(self._landings, places, strict=True))
             list(pool.map(self._start_query, [entity for entity in self._landings if entity not in MASTERS]))
         self._masters_start_at = time.monotonic() + self._settings.stream_masters_trigger_seconds
@@ -106,26 +108,39 @@ class Application:
         """
         self._watch.look(self._queries)
         self._start_masters()
-        for entity, query in self._queries.items():
-            if query.isActive:
-                if query.lastProgress and entity in self._failing_since and not query.exception():
-                    self._has_recovered(entity, query)
-                continue
-            if entity not in self._again_at:
+        for entity in self._landings:
+            query = self._queries.get(entity)
+            if query and query.isActive:
+                if query.lastProgress and entity in self._failing_since:
+                    self._has_recovered(entity)
+            elif entity in self._again_at:
+                if time.monotonic() >= self._again_at[entity]:
+                    self._try_again(entity)
+            elif query:
                 self._has_failed(entity, reason_of(query.exception()))
-            elif time.monotonic() >= self._again_at[entity]:
-                self._try_again(entity)
 
     def _start_query(self, entity: str) -> None:
         place = self._still_to_start.pop(entity)
-        self._queries[entity] = start_query(self._spark, self._settings, self._landings[entity], place)
+        try:
+            self._queries[entity] = start_query(self._spark, self._settings, self._landings[entity], place)
+        except (Py4JError, PySparkException) as error:
+            raise ComponentFailed(f"the query {entity} could not be started: {in_one_line(str(error))}") from None
+
+    def _place_to_start(self, entity: str) -> str:
+        try:
+            return place_to_start(self._spark, self._settings, entity)
+        except (Py4JError, PySparkException) as error:
+            raise ComponentFailed(f"the tables of {entity} could not be read: {in_one_line(str(error))}") from None
 
     def _start_masters(self) -> None:
         """Start what may wait a trigger's time, once the others have had their first batch: a start is all planning."""
         have_begun = all(query.lastProgress for query in self._queries.values())
         if have_begun or time.monotonic() >= self._masters_start_at:
             for entity in list(self._still_to_start):
-                self._start_query(entity)
+                try:
+                    self._start_query(entity)
+                except ComponentFailed as error:
+                    self._has_failed(entity, str(error))
 
     def _has_failed(self, entity: str, reason: str) -> None:
         is_full = is_a_full_store(reason)
@@ -144,13 +159,11 @@ class Application:
         try:
             if not self._lease.regain():
                 self._lease.check()
-            self._still_to_start[entity] = place_to_start(self._spark, self._settings, entity)
+            self._still_to_start[entity] = self._place_to_start(entity)
             self._start_query(entity)
         except ComponentFailed as error:
             self._has_failed(entity, str(error))
 
-    def _has_recovered(self, entity: str, query: StreamingQuery) -> None:
-        progress = query.lastProgress
-        if progress and progress["numInputRows"] >= 0:
-            seconds = time.monotonic() - self._failing_since.pop(entity)
-            _log.info("the query %s goes on after %.0f s; nothing was lost or doubled", entity, seconds)
+    def _has_recovered(self, entity: str) -> None:
+        seconds = time.monotonic() - self._failing_since.pop(entity)
+        _log.info("the query %s goes on after %.0f s, from where it was", entity, seconds)

@@ -5,8 +5,9 @@ Files that cannot hold what is asked for are skipped by the statistics in Delta'
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import polars as pl
-import pyarrow as pa
 import pyarrow.dataset as ds
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
@@ -29,15 +30,25 @@ class TableBeside:
         Raises:
             ComponentFailed: the store is out of reach.
         """
+        found = list(self.batches(columns, condition))
+        return pl.concat(found) if found else pl.DataFrame(schema=columns)
+
+    def batches(self, columns: list[str], condition: ds.Expression) -> Iterator[pl.DataFrame]:
+        """The same, part by part: there may be more of them than memory holds.
+
+        Raises:
+            ComponentFailed: the store is out of reach.
+        """
         try:
             if self._table is None:
                 self._table = DeltaTable(self._address, storage_options=s3_options(self._settings))
             else:
                 self._table.update_incremental()
-            found = self._table.to_pyarrow_dataset().to_table(columns=columns, filter=condition)
-        except (OSError, DeltaError, pa.ArrowException) as error:
+            for batch in self._table.to_pyarrow_dataset().to_batches(columns=columns, filter=condition):
+                if batch.num_rows:
+                    frame = pl.from_arrow(batch)
+                    assert isinstance(frame, pl.DataFrame)
+                    yield frame
+        except (OSError, DeltaError) as error:
             self._table = None  # it is not known what of it was read
             raise ComponentFailed(f"the lake at {self._settings.s3_url} is out of reach: {str(error)[:300]}") from None
-        frame = pl.from_arrow(found)
-        assert isinstance(frame, pl.DataFrame)
-        return frame

@@ -37,7 +37,7 @@ class RequestDesk:
         """Begin to look for requests."""
         self._thread.start()
 
-    def close(self, within_seconds: float = 60.0) -> None:
+    def close(self, within_seconds: float = 20.0) -> None:
         """Take no more; what is under way is finished, or taken up again by the next application."""
         self._ended.set()
         self._thread.join(within_seconds)

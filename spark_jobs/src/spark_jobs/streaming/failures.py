@@ -11,6 +11,7 @@ _OUT_OF_REACH = re.compile(
     r"|SlowDown|NoHttpResponse|SocketTimeout|TimeoutException|UnknownHost|Connection reset|connection was closed"
     r"|EndpointConnectionError|AWSStatus5|Status Code: 5\d\d|could not be renewed|is out of reach|does not answer"
     r"|DisconnectException|does not tell its offsets|NotLeaderOrFollower|XMinioServerNotInitialized"
+    r"|ConcurrentTransactionException"  # a commit whose answer was lost: it meets itself
     r"|CHECKPOINT_RDD_BLOCK_ID_NOT_FOUND"  # an executor died with its part of a batch
 )
 _FULL = re.compile(r"StorageFull|Status Code: 507")

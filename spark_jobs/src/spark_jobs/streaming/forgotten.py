@@ -47,11 +47,18 @@ def speaks_of(fingerprints: list[str]) -> Column:
 
     By fingerprint, since Delta's log keeps the condition of what is deleted.
     """
-    listed = ", ".join(f"'{one}'" for one in fingerprints)
-    named = "regexp_extract_all(cast(value as string), 'cus_[0-9a-f]{16}', 0)"
-    by_key = f"coalesce(sha2(key, 256) in ({listed}), false)"
-    by_name = f"coalesce(exists({named}, id -> sha2(id, 256) in ({listed})), false)"
-    return F.expr(f"{by_key} or {by_name}")
+    by_key = f"coalesce(sha2(key, 256) in ({_listed(fingerprints)}), false)"
+    return F.expr(by_key) | names_one_of(fingerprints, "cast(value as string)")
+
+
+def names_one_of(fingerprints: list[str], text: str) -> Column:
+    """Whether a text, as Spark SQL, names a customer with one of these fingerprints."""
+    named = f"regexp_extract_all({text}, 'cus_[0-9a-f]{{16}}', 0)"
+    return F.expr(f"coalesce(exists({named}, id -> sha2(id, 256) in ({_listed(fingerprints)})), false)")
+
+
+def _listed(fingerprints: list[str]) -> str:
+    return ", ".join(f"'{one}'" for one in fingerprints)
 
 
 def blanked(rows: DataFrame) -> DataFrame:

@@ -50,7 +50,7 @@ class Handlers:
             self._spark,
             self._settings,
             tuple(words.get("entities") or ENTITIES),
-            float(words.get("retention_hours") or self._settings.lake_retention_hours),
+            float(words.get("retention_hours", self._settings.lake_retention_hours)),
             bool(words.get("compact_only")),
             ops.publish_marks(self._settings),
             lambda entity: self._landings[entity].held(),
@@ -74,7 +74,7 @@ class Handlers:
         )
         ops.freed_in(self._settings, fingerprint, versions)
         with ops.connect(self._settings) as connection:
-            scrub(connection, request.id, {"fingerprint": fingerprint})
+            scrub(connection, "customer_id", customer_id, {"fingerprint": fingerprint})
         return {"fingerprint": fingerprint, "silver_versions": versions}
 
     def _purge(self, request: Request, report: Report) -> dict[str, Any]:

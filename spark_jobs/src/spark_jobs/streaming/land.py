@@ -23,7 +23,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.util import inheritable_thread_target
 
@@ -45,6 +45,9 @@ from spark_jobs.transforms.settle import first_of_each_key, with_validity
 _log = logging.getLogger(__name__)
 _ROWS_A_FILE = 50_000
 """Below that, a batch is written as one file: more of them cost more than a second core brings."""
+_MOST_LEARNT = 1_000_000
+"""Keys of stretches that lie between those asked about, and are remembered as they were read anyway."""
+_MOST_LISTED = 5_000
 _OFFSET_BITS = 40
 _COMMIT_ORDER: tuple[Layer, ...] = ("silver", "quarantine", "bronze")
 
@@ -109,10 +112,6 @@ class Landing:
                 self._remembered.forget()  # it is not known what was committed
                 raise
 
-    def forget_remembered(self) -> None:
-        """Learn from silver anew: after rows were taken out of it."""
-        self._remembered.forget()
-
     def land_batch(self, source: DataFrame, batch: int) -> None:
         """Land a batch of the stream."""
         # the id lives in the checkpoint: a fresh checkpoint, which counts from 0 again, has a fresh one
@@ -149,7 +148,7 @@ class Landing:
             few = rows.coalesce(1 if len(facts.codes) <= _ROWS_A_FILE else cores)
             wanted: dict[Layer, DataFrame] = {}
             if entity in MASTERS:
-                new = self._new_versions(few, facts, writer, number, kept)
+                new = self._new_versions(few, facts, kept)
             else:
                 new = self._new_records(few, facts)
             if new.rows is not None:
@@ -208,10 +207,8 @@ class Landing:
         is_repeat |= self._remembered.are_held(keys)
         if is_repeat.all():
             return _New(None, len(order))
-        new = F.col("reason").isNull()
-        if is_repeat.any():
-            new &= ~_is_among(codes[is_repeat])
-        fresh = rows.where(new).select(*silver_columns(self.contract))
+        accepted = _without(rows.where(F.col("reason").isNull()), codes[is_repeat])
+        fresh = accepted.select(*silver_columns(self.contract))
         return _New(fresh, int(is_repeat.sum()), keys[~is_repeat])
 
     def _learn(self, keys: Keys) -> None:
@@ -222,13 +219,17 @@ class Landing:
         at = pc.field("occurred_at")
         ranges = ranges_of(unknown)
         wanted = [(at >= _instant(first)) & (at < _instant(last + 1)) for first, last in ranges]
-        held = self._beside["silver"].rows([*self.contract.key, "occurred_at"], reduce(or_, wanted))
-        occurred = held["occurred_at"].dt.epoch("us").to_numpy()
-        self._remembered.learn(ranges, unknown, Keys.of(held.select(self.contract.key), occurred))
+        held: list[Keys] = []
+        for rows in self._beside["silver"].batches([*self.contract.key, "occurred_at"], reduce(or_, wanted)):
+            keys = Keys.of(rows.select(self.contract.key), rows["occurred_at"].dt.epoch("us").to_numpy())
+            held.append(keys if ranges else keys.on(unknown))
+            if ranges and sum(map(len, held)) > _MOST_LEARNT:  # then no more than what was asked about
+                ranges, held = [], [part.on(unknown) for part in held]
+        self._remembered.learn(ranges, unknown, Keys.joined(held))
 
     # --- products and profiles: each record is a version of its owner ------------------------------
 
-    def _new_versions(self, rows: DataFrame, facts: _Facts, writer: str, number: int, kept: ExitStack) -> _New:
+    def _new_versions(self, rows: DataFrame, facts: _Facts, kept: ExitStack) -> _New:
         """The versions that silver does not hold, after those that they follow were ended, in whatever order they came.
 
         The ends come first: the append makes the batch done.
@@ -255,7 +256,8 @@ class Landing:
         if not ended.isEmpty():
             match = " and ".join(f"held.{name} = new.{name}" for name in self.contract.key)
             self._check_owner()
-            io.merge_once(ended, self._tables["silver"], match, {"valid_to": "new.valid_to"}, f"{writer}/ends", number)
+            # of itself safe to repeat: what is to end is read from the table
+            io.update_matching(ended, self._tables["silver"], match, {"valid_to": "new.valid_to"})
         fresh = versions.where("not is_held").select(*names, "valid_from", "valid_to")
         return _New(fresh if count else None, accepted - count)
 
@@ -264,13 +266,13 @@ class Landing:
     def _not_quarantined(self, bad: DataFrame, codes: np.ndarray) -> DataFrame:
         """Refused messages without those that quarantine holds: of a checkpoint before this one, or a backfill."""
         partitions, offsets = np.unique(codes >> _OFFSET_BITS), codes & ((1 << _OFFSET_BITS) - 1)
-        place = ["kafka_topic", "kafka_partition", "kafka_offset"]
         offset = pc.field("kafka_offset")
         condition = pc.field("kafka_partition").isin(partitions.tolist()) & (offset >= int(offsets.min()))
-        held = self._beside["quarantine"].rows(place, condition & (offset <= int(offsets.max())))
+        held = self._beside["quarantine"].rows(list(COORDINATES[:3]), condition & (offset <= int(offsets.max())))
         if held.is_empty():
             return bad
-        return bad.join(F.broadcast(self._spark.createDataFrame(held.to_arrow())), place, "left_anti")
+        there = self._spark.createDataFrame(held.to_arrow())
+        return bad.join(F.broadcast(there), list(COORDINATES[:3]), "left_anti")
 
     def _figures(self, facts: _Facts, repeated: int, seconds: dict[str, float]) -> Landed:
         return Landed(
@@ -332,7 +334,12 @@ def _instant(stretch: int) -> pa.Scalar:
     return pa.scalar(stretch * STRETCH_MICROSECONDS, pa.timestamp("us", "UTC"))
 
 
-def _is_among(codes: np.ndarray) -> Column:
-    """Whether a message is one of these; as text, since building thousands of literals one by one takes long."""
-    listed = ", ".join(map(str, codes.tolist()))
-    return F.expr(f"(shiftleft(cast(kafka_partition as bigint), {_OFFSET_BITS}) | kafka_offset) in ({listed})")
+def _without(rows: DataFrame, codes: np.ndarray) -> DataFrame:
+    """Rows without those of some places; a few as text, since thousands of literals take long to build and to parse."""
+    code = f"shiftleft(cast(kafka_partition as bigint), {_OFFSET_BITS}) | kafka_offset"
+    if not len(codes):
+        return rows
+    if len(codes) <= _MOST_LISTED:
+        return rows.where(F.expr(f"({code}) not in ({', '.join(map(str, codes.tolist()))})"))
+    listed = rows.sparkSession.createDataFrame(pa.table({"repeated": codes}))
+    return rows.join(F.broadcast(listed), F.expr(f"({code}) = repeated"), "left_anti")

@@ -63,8 +63,7 @@ class Lease:
             etag, held = self._read()
             if held and not held.get("released") and not self._is_dead(held):
                 self._wait_until_it_runs_out(etag, held)
-                etag, held = self._read()
-            self._write(etag)
+            self._write(etag)  # over what was seen to run out, and nothing newer
         except (BotoCoreError, ClientError) as error:
             if _is_refusal(error):
                 raise CrmError(self._words(self._read()[1])) from None
@@ -139,12 +138,14 @@ class Lease:
 
     def _is_dead(self, held: dict[str, Any]) -> bool:
         """Whether the holder was a process of this machine that lives no more."""
-        if held.get("host") != self._me["host"]:
-            return False
-        return held.get("boot") != self._me["boot"] or _born(int(held.get("pid", 0))) != held.get("born")
+        return self._is_of_this_boot(held) and _born(int(held.get("pid", 0))) != held.get("born")
+
+    def _is_of_this_boot(self, held: dict[str, Any]) -> bool:
+        """Machines may share a name, and containers a machine: only both together tell whose process a number is."""
+        return bool(self._me["boot"]) and all(held.get(name) == self._me[name] for name in ("host", "boot"))
 
     def _wait_until_it_runs_out(self, etag: str, held: dict[str, Any]) -> None:
-        if held.get("host") == self._me["host"]:
+        if self._is_of_this_boot(held):
             raise CrmError(self._words(held))
         deadline = time.monotonic() + float(held.get("seconds", self._seconds)) + 1
         _log.info("the lake's lease is held by %s; waiting whether it is renewed", held.get("host"))

@@ -76,14 +76,16 @@ class Metrics:
         """Take what Spark tells of a query's last batch (`StreamingQuery.lastProgress`)."""
         self._input.labels(entity).set(_finite(progress.get("inputRowsPerSecond")))
         self._processed.labels(entity).set(_finite(progress.get("processedRowsPerSecond")))
+        for partition, messages in lag_of(progress).items():
+            self._lag.labels(entity, partition).set(messages)
+        if not progress["numInputRows"]:
+            return  # a look that found nothing is no batch
         self._batch.labels(entity).set(progress["batchId"])
         durations = progress.get("durationMs", {})
         for phase, milliseconds in durations.items():
             self._phase.labels(entity, phase).set(milliseconds / 1000)
         if "triggerExecution" in durations:
             self._seconds.labels(entity).observe(durations["triggerExecution"] / 1000)
-        for source in progress.get("sources", ()):
-            self._take_lag(entity, source)
 
     def alive(self, entity: str, is_running: bool, since: float | None) -> None:
         """Say whether a query runs, and when its last batch began (seconds since 1970)."""
@@ -114,10 +116,14 @@ class Metrics:
         """Serve no more."""
         threading.Thread(target=self._close, daemon=True).start()
 
-    def _take_lag(self, entity: str, source: Mapping[str, Any]) -> None:
+
+def lag_of(progress: Mapping[str, Any]) -> dict[str, int]:
+    """Messages that Kafka has and no finished batch, by partition, as a query's progress tells."""
+    lag: dict[str, int] = {}
+    for source in progress.get("sources", ()):
         ends, latest = (_offsets(source.get(name)) for name in ("endOffset", "latestOffset"))
-        for partition, offset in latest.items():
-            self._lag.labels(entity, partition).set(max(0, offset - ends.get(partition, 0)))
+        lag |= {partition: max(0, offset - ends.get(partition, 0)) for partition, offset in latest.items()}
+    return lag
 
 
 def _offsets(told: Any) -> dict[str, int]:

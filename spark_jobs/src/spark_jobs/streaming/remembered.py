@@ -37,6 +37,24 @@ class Keys:
         hashes, checks = (keys.hash_rows(seed).to_numpy().view(np.int64) for seed in (1, 2))
         return cls(hashes, checks, occurred)
 
+    @classmethod
+    def joined(cls, parts: list[Keys]) -> Keys:
+        """All keys of some sets, in their order."""
+        if not parts:
+            return cls(*(np.empty(0, np.int64) for _ in range(3)))
+        return cls(
+            np.concatenate([part.hashes for part in parts]),
+            np.concatenate([part.checks for part in parts]),
+            np.concatenate([part.occurred for part in parts]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    def on(self, stretches: list[int]) -> Keys:
+        """Those that fall on some stretches."""
+        return self[np.isin(self.stretches, stretches)]
+
     @property
     def stretches(self) -> Integers:
         """The stretch of event time on which each falls."""
@@ -72,7 +90,7 @@ class Remembered:
         new = sorted((within | set(asked)) - self._stretches.keys())
         for stretch in new:
             self._stretches[stretch] = (np.empty(0, np.int64), np.empty(0, np.int64))
-        self.add(held[np.isin(held.stretches, new)])
+        self.add(held.on(new))
 
     def are_held(self, keys: Keys) -> npt.NDArray[np.bool_]:
         """Which of these keys silver holds; their stretches must be known."""
