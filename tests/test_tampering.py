@@ -18,10 +18,7 @@ pytestmark = pytest.mark.stack
 def test_events_of_the_first_and_of_the_last_year_do_not_stop_the_others(crm, settings):
     good = json.loads((ROOT / "data-platform-core/tests/contracts/events.1.minimal.pass.json").read_text())
     producer = Producer({"bootstrap.servers": settings.kafka_address})
-    odd = {
-        f"{number:032x}": f"{year}-12-31T23:59:59.999999Z"
-        for number, year in enumerate(("0001", "9999"))
-    }
+    odd = {f"{number:032x}": f"{year}-12-31T23:59:59.999999Z" for number, year in enumerate(("0001", "9999"))}
     for name, at in odd.items():
         producer.produce(TOPICS["events"], json.dumps(good | {"event_id": name, "occurred_at": at}), key=b"somebody")
     assert producer.flush(30) == 0

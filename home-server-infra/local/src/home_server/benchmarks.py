@@ -9,6 +9,7 @@ import json
 import platform
 import runpy
 import subprocess
+import sys
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -52,15 +53,17 @@ class Measure:
 
 
 def run_benchmarks(settings: Settings, console: Console, name: str | None) -> None:
-    """Run one benchmark, or all; prints a table and writes `benchmarks/results/<name>.json`.
+    """Run one benchmark with its parts (`lake_live` is one of `lake`), or all; prints and keeps each result.
 
     Raises:
         UsageError: there is no benchmark of that name.
     """
     known = sorted(path.stem for path in _FOLDER.glob("*.py"))
-    if name is not None and name not in known:
+    chosen = [each for each in known if name in (None, each) or each.startswith(f"{name}_")]
+    if not chosen:
         raise UsageError(f"no benchmark {name}: there are {', '.join(known)}")
-    for each in [name] if name else known:
+    sys.path.append(str(_FOLDER))  # where they find what they share
+    for each in chosen:
         measures = runpy.run_path(str(_FOLDER / f"{each}.py"))["run"](settings, console)
         rows = [measure.row() for measure in measures]
         _show(console, each, rows)
