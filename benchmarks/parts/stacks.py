@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from data_platform_core.contracts import ENTITIES
+from data_platform_core.derive.canonical import Digest
 from data_platform_core.errors import CrmError
 from data_platform_core.ledger import stores
 from data_platform_core.ledger.made import Ledger
 from data_platform_core.settings import Settings, load_settings
 from home_server.demo import has_landed
+from home_server.environment import process_environment
+from home_server.places import ROOT, env_bin
 
 
 @contextmanager
@@ -54,10 +59,10 @@ def wait_until_landed(own: Settings, within_seconds: float = 1200) -> None:
         time.sleep(0.5)
 
 
-def check_events(own: Settings) -> None:
+def check_events(own: Settings, and_of_files: Sequence[Digest] = ()) -> None:
     """Hold silver against what was made; no figure counts where they differ."""
     digest = stores.silver_digest(own, "events")
-    if digest != Ledger(own.ledger_file).made("events"):
+    if digest != sum(and_of_files, Ledger(own.ledger_file).made("events")):
         raise CrmError(f"silver holds {digest.count:,} events and not those that were made: no figure counts")
 
 
@@ -67,3 +72,31 @@ def crm(*words: str) -> None:
     done = subprocess.run([program, *words], capture_output=True, text=True)
     if done.returncode:
         raise CrmError(f"`crm {' '.join(words)}` failed: {done.stderr.strip()[-2000:]}")
+
+
+def rate_of(batches: list[tuple[float, int]]) -> float:
+    """Messages a second, between the ends of the first batch and of the last."""
+    if len(batches) < 3:
+        raise CrmError(f"{len(batches)} batches are too few for a rate")
+    rows = sum(rows for _, rows in batches[1:])
+    return rows / (batches[-1][0] - batches[0][0])
+
+
+def batches_of(own: Settings) -> list[tuple[float, int]]:
+    """When each batch of events had landed, and its messages."""
+    found = []
+    for line in (own.stack_dir / "logs" / "stream.log").read_text().splitlines():
+        if '"entity": "events"' in line and " landed" in line:
+            words = json.loads(line)
+            if words["rows"]:
+                found.append((datetime.fromisoformat(words["ts"]).timestamp(), int(words["rows"])))
+    return found
+
+
+def peer_told(own: Settings, *words: str) -> dict[str, float]:
+    """Run `peers/lake.py`; returns what it tells."""
+    command = [env_bin(own, "spark", "python"), str(ROOT / "benchmarks" / "peers" / "lake.py"), *words]
+    done = subprocess.run(command, env=process_environment(own), capture_output=True, text=True)
+    if done.returncode:
+        raise CrmError(f"the peer {words[0]} failed: {done.stderr[-2000:]}")
+    return dict(json.loads(done.stdout.splitlines()[-1]))

@@ -39,8 +39,9 @@ def parsed(messages: DataFrame, contract: type[Record], tolerance: timedelta) ->
     return (
         messages.withColumn("_is_plain", F.coalesce(is_plain, F.lit(False)))
         .withColumn("_json", F.when(~F.col("_is_plain"), _only_item()))
-        .withColumn("_keys", F.when(~F.col("_is_plain"), F.expr("json_object_keys(cast(value as string))")))
-        .withColumn("record", F.from_json(F.when(F.col("_is_plain") | _is_utf8(), text), json_ddl(contract)))
+        .withColumn("_is_json", F.col("_json").isNotNull())  # what is not is not read twice more to find out
+        .withColumn("_keys", F.when(F.col("_is_json"), F.expr("json_object_keys(cast(value as string))")))
+        .withColumn("record", F.from_json(F.when(F.col("_is_plain") | F.col("_is_json"), text), json_ddl(contract)))
         .withColumn("reason", _reason(contract))
         .select(
             *MESSAGE,
