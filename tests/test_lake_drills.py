@@ -44,7 +44,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.drill]
 INSTANTS = [
     *(f"{place}:events" for place in ("before_silver", "before_quarantine", "before_bronze", "before_checkpoint")),
     *(f"{place}:orders" for place in ("before_silver", "before_bronze", "before_checkpoint")),
-    *(f"{place}:products" for place in ("before_ends", "before_silver", "before_bronze", "before_checkpoint")),
+    *(f"{place}:profiles" for place in ("before_ends", "before_silver", "before_bronze", "before_checkpoint")),
 ]
 
 
@@ -70,14 +70,19 @@ def log_of(settings):
 
 
 def test_killed_at_every_instant(crm, settings, tmp_path, capsys):
-    """At each with a day that has all: refused messages, and versions of products that end those of the day before."""
+    """At each with a day that has all of it: refused messages, orders, and profiles that end those of the day before.
+
+    Known profiles change on a month's first day.
+    """
     assert len(INSTANTS) >= 10
     plan = tmp_path / "plan.yaml"
     plan.write_text(json.dumps({"seed": 7, "faults": [{"kind": "truncated", "share": 0.02}]}))
-    first, _ = history_window(settings)
+    first = date.fromisoformat(history_window(settings)[0])
+    days = [first - timedelta(days=number) for number in range(len(INSTANTS), 0, -1)]
+    months = [(first - timedelta(days=30 * number + 15)).replace(day=1) for number in (4, 3, 2, 1)]
     for number, instant in enumerate(INSTANTS):
         crm("down", "stream")
-        day = str(date.fromisoformat(first) - timedelta(days=len(INSTANTS) - number))
+        day = str(months.pop(0) if instant.endswith(":profiles") else days[number])
         crm("generate", "backfill", "--from", day, "--to", day, "--faults", str(plan))
         crm("up", "stream", env={"CRM_FAIL_POINT": instant})
         wait_for(lambda: state_of(crm, "stream") == "died", what=f"the death of the stream at {instant}")
