@@ -181,6 +181,8 @@ def test_a_changed_password_is_set_and_the_old_one_refused(cluster, client, bed,
 def test_mistakes_in_the_settings_are_named(cluster, playbook):
     said = playbook("kafka.yml", "-e", '{"kafka_quorum": "zookeeper", "kafka_version": "4.1.0"}', fails=True).said
     assert "has no ZooKeeper" in said
+    said = playbook("kafka.yml", "-e", "kafka_jmx_exporter_archive=", fails=True).said
+    assert "kafka_jmx_exporter_archive is empty" in said
     said = playbook("kafka.yml", "-e", '{"kafka_replication_factor": 4}', fails=True).said
     assert "does not go with 3 brokers" in said
     said = playbook("kafka.yml", "-e", "kafka_version=3.9.1", fails=True).said
