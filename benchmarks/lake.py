@@ -18,6 +18,7 @@ import psutil
 from parts.stacks import batches_of, check_events, crm, own_stack, peer_told, rate_of, wait_until_landed
 from rich.console import Console
 
+from data_platform_core.layers import LAYERS, checkpoint, lake_table
 from data_platform_core.s3 import names_below, s3_client
 from data_platform_core.settings import Settings
 from home_server.benchmarks import Measure
@@ -77,12 +78,13 @@ def _backlog(own: Settings, console: Console, faults: dict[str, Any] | None) -> 
 def _forget_landed_events(own: Settings) -> None:
     """Take the tables of events and their checkpoint away, so that their backlog is landed again by itself."""
     crm("down", "stream")
-    client, bucket = s3_client(own), own.lake_root.removeprefix("s3a://")
-    for folder in ("bronze/events", "silver/events", "quarantine/events", "checkpoints/events"):
-        names = names_below(client, f"{own.lake_root}/{folder}")
+    client = s3_client(own)
+    tables = [lake_table(own.lake_root, layer, "events") for layer in LAYERS]
+    for address in (*tables, checkpoint(own.lake_root, "events")):
+        names = names_below(client, address)
         for start in range(0, len(names), 1000):
             some = [{"Key": name} for name in names[start : start + 1000]]
-            client.delete_objects(Bucket=bucket, Delete={"Objects": some})
+            client.delete_objects(Bucket=own.s3_bucket, Delete={"Objects": some})
 
 
 def _start(own: Settings) -> float:

@@ -93,7 +93,7 @@ def _floor(own: Settings, rate: int) -> np.ndarray:
         values = [json.loads(value) for value in file.read(["value"])["value"].to_pylist()]
         return [(one["event_id"], datetime.fromisoformat(one["occurred_at"]).timestamp()) for one in values]
 
-    found = _commits_of(own, address, since, set(), of_file)
+    found = _commits_of(own, address, since, of_file)
     return np.array([late for _, late in found])
 
 
@@ -106,23 +106,19 @@ def _latencies(own: Settings, entity: str, since: float) -> np.ndarray:
         at = rows["occurred_at"].cast(pa.int64()).to_numpy() / 1e6
         return list(zip(zip(*(rows[name].to_pylist() for name in key), strict=True), at.tolist(), strict=True))
 
-    found = _commits_of(own, lake_table(own.lake_root, "silver", entity), since, set(), of_file)
+    found = _commits_of(own, lake_table(own.lake_root, "silver", entity), since, of_file)
     return np.array(found).reshape(-1, 2)
 
 
 def _commits_of(
-    own: Settings,
-    address: str,
-    since: float,
-    seen: set[Any],
-    of_file: Callable[[pq.ParquetFile], list[tuple[Any, float]]],
+    own: Settings, address: str, since: float, of_file: Callable[[pq.ParquetFile], list[tuple[Any, float]]]
 ) -> list[tuple[float, float]]:
     """Of each record: when it occurred, and how much later the store had the first version of the table with it."""
     client = s3_client(own)
     bucket, prefix = folder_of(f"{address}/_delta_log")
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     commits = [one for page in pages for one in page.get("Contents", ()) if one["Key"].endswith(".json")]
-    found = []
+    found, seen = [], set()
     for commit in sorted(commits, key=lambda one: one["Key"]):
         visible = commit["LastModified"].timestamp()
         if visible < since:

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 import polars as pl
 import psutil
 from confluent_kafka import Producer
-from conftest import ROOT
+from conftest import ROOT, wait_for
 
 from data_generator.cli import world_of
 from data_generator.faults.inject import Injector
@@ -111,6 +111,20 @@ def refusals_told(settings, entity):
 
 def landed(settings):
     return all(has_landed(settings, entity) for entity in ENTITIES)
+
+
+def all_landed(settings, within_seconds=240):
+    """Silver is what was made, and quarantine what is told of its faults."""
+    wait_for(lambda: landed(settings), within_seconds, "what was sent to land")
+    check_silver(settings)
+    if (settings.ledger_file.parent / "faults.jsonl").exists():
+        for entity in ENTITIES:
+            assert Counter(quarantine(settings, entity)["reason"]) == refusals_told(settings, entity)
+
+
+def log_of(settings):
+    """What the stream has logged."""
+    return (settings.stack_dir / "logs" / "stream.log").read_text(errors="replace")
 
 
 def version_of(settings, layer, entity):

@@ -6,7 +6,6 @@ import random
 import signal
 import subprocess
 import time
-from collections import Counter
 from datetime import date, timedelta
 
 import polars as pl
@@ -16,12 +15,11 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 from conftest import wait_for
 from known import (
-    check_silver,
+    all_landed,
     history_window,
     kill_family,
     landed,
-    quarantine,
-    refusals_told,
+    log_of,
     sent_units,
     silver,
     state_of,
@@ -31,7 +29,6 @@ from data_generator.cli import world_of
 from data_generator.load.store import ProfileFile
 from data_generator.sinks.kafka import KafkaSink
 from data_generator.world.records import Shop
-from data_platform_core.contracts import ENTITIES
 from data_platform_core.kafka import client_settings
 from data_platform_core.layers import TOPICS, lease
 from data_platform_core.ledger import stores
@@ -54,19 +51,6 @@ def shop_day(settings, column):
 
 def stream_process(crm):
     return next(part["pid"] for part in crm.status()["components"] if part["name"] == "stream")
-
-
-def all_landed(settings, within_seconds=240):
-    """Silver is what was made, and quarantine what is told of its faults."""
-    wait_for(lambda: landed(settings), within_seconds, "what was sent to land")
-    check_silver(settings)
-    if (settings.ledger_file.parent / "faults.jsonl").exists():
-        for entity in ENTITIES:
-            assert Counter(quarantine(settings, entity)["reason"]) == refusals_told(settings, entity)
-
-
-def log_of(settings):
-    return (settings.stack_dir / "logs" / "stream.log").read_text(errors="replace")
 
 
 def test_killed_at_every_instant(crm, settings, tmp_path, capsys):

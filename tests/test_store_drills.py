@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from conftest import wait_for
-from known import check_silver, landed, state_of
+from known import all_landed, landed, log_of, state_of
 
 from data_platform_core.settings import USUAL_PORTS, load_settings
 from home_server.places import CONF, data_dir, jars
@@ -32,15 +32,6 @@ def offset(crm, monkeypatch, tmp_path):
     monkeypatch.setenv("CRM_PORT_OFFSET", str(offset))
     yield offset
     crm("reset", "--yes")
-
-
-def log_of(settings):
-    return (settings.stack_dir / "logs" / "stream.log").read_text(errors="replace")
-
-
-def all_landed(settings, within_seconds=300):
-    wait_for(lambda: landed(settings), within_seconds, "what was sent to land")
-    check_silver(settings)
 
 
 class Brokers:
@@ -118,7 +109,7 @@ def test_one_broker_of_three_is_killed_and_then_all(crm, offset, monkeypatch, tm
         brokers.kill(2)
         told = generator.communicate(timeout=300)
         assert generator.returncode == 0, told
-        all_landed(settings)
+        all_landed(settings, 300)
         brokers.start(2)
         wait_for(lambda: brokers.seen() == 3, 180, "the broker that was killed")
         for node in (1, 2, 3):
@@ -129,7 +120,7 @@ def test_one_broker_of_three_is_killed_and_then_all(crm, offset, monkeypatch, tm
             brokers.start(node)
         wait_for(lambda: brokers.seen() == 3, 180, "the three brokers, again")
         crm("generate", "live", "--tps", "100", "--for", "5s")
-        all_landed(settings)
+        all_landed(settings, 300)
         assert state_of(crm, "stream") == "running"
         crm("down")
 
@@ -156,7 +147,7 @@ def test_a_full_disk_of_the_store_is_named_and_waited_for(crm, offset):
         crm("up", "stream", "postgres")
         settings = load_settings()
         crm("generate", "live", "--tps", "100", "--for", "5s")
-        all_landed(settings)
+        all_landed(settings, 300)
         filler = Path(disk) / "filler"
         with filler.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(disk).free - 2**20)
@@ -164,7 +155,7 @@ def test_a_full_disk_of_the_store_is_named_and_waited_for(crm, offset):
         wait_for(lambda: "the lake's store is full" in log_of(settings), 240, "the words on a full store")
         assert not landed(settings)
         filler.unlink()
-        all_landed(settings)
+        all_landed(settings, 300)
         assert state_of(crm, "stream") == "running"
         wait_for(lambda: "goes on after" in log_of(settings), 60, "the words on its going on")
         crm("down")

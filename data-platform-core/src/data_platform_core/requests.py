@@ -129,10 +129,10 @@ def fail(connection: psycopg.Connection, number: int, message: str) -> None:
         )
 
 
-def scrub(connection: psycopg.Connection, name: str, value: str, arguments: dict[str, Any]) -> None:
-    """Replace what requests said in which an argument has a value: a forgotten customer's id stays in none."""
+def scrub(connection: psycopg.Connection, customer_id: str, arguments: dict[str, Any]) -> None:
+    """Replace what requests said of a customer: a forgotten one's id stays in none, nor in those that failed."""
     with connection.transaction():
         connection.execute(
-            "update ops.requests set arguments = %s::jsonb where arguments ->> %s = %s",
-            (json.dumps(arguments), name, value),
+            "update ops.requests set arguments = %s::jsonb where arguments ->> 'customer_id' = %s",
+            (json.dumps(arguments), customer_id),
         )

@@ -331,6 +331,7 @@ def archive_classes(settings: Settings) -> str | None:
 
     def make() -> None:
         shutil.rmtree(archive.parent, ignore_errors=True)
+        _no_conf(settings).mkdir(parents=True)
         conf = archive.parent / "archive.conf"
         _render_spark_conf(settings, conf, f"-XX:ArchiveClassesAtExit={archive}")
         command = [env_bin(settings, "spark", "python"), "-m", "spark_jobs.classes"]
@@ -342,13 +343,15 @@ def archive_classes(settings: Settings) -> str | None:
 
 def _from_archive(settings: Settings, conf: Path) -> dict[str, str]:
     """What makes Spark's class path one that can be archived: the JVM refuses one with a folder that holds files."""
-    nothing = _archive(settings).with_name("nothing")
-    nothing.mkdir(parents=True, exist_ok=True)
-    return {"SPARK_CONF_DIR": str(nothing), "PYSPARK_SUBMIT_ARGS": f"--properties-file {conf} pyspark-shell"}
+    return {"SPARK_CONF_DIR": str(_no_conf(settings)), "PYSPARK_SUBMIT_ARGS": f"--properties-file {conf} pyspark-shell"}
 
 
 def _archive(settings: Settings) -> Path:
     return settings.home / "classes" / "spark.jsa"
+
+
+def _no_conf(settings: Settings) -> Path:
+    return settings.home / "classes" / "nothing"
 
 
 def _spark_conf(settings: Settings) -> Path:

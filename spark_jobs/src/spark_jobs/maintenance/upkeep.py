@@ -94,15 +94,11 @@ def compact(spark: SparkSession, address: str) -> None:
 def hours_to_keep(spark: SparkSession, address: str, mark: int | None) -> float:
     """How far back the publish still needs silver's files: to the version it has read, or to the first."""
     history = DeltaTable.forPath(spark, address).history()
-    needed = (
-        history.where(F.col("version") >= (mark if mark is not None else -1))
-        .agg(F.min("timestamp"))
-        .select(F.expr("unix_timestamp(current_timestamp()) - unix_timestamp(`min(timestamp)`)"))
-    )
-    row = needed.first()
-    if row is None or row[0] is None:
+    needed = history.where(F.col("version") >= (mark if mark is not None else -1))
+    age = needed.agg(F.expr("unix_timestamp() - min(unix_timestamp(timestamp))")).first()
+    if age is None or age[0] is None:
         return 0.0
-    return float(row[0]) / 3600 + FLOOR_HOURS
+    return float(age[0]) / 3600 + FLOOR_HOURS
 
 
 def orphans(spark: SparkSession, address: str, hours: float) -> dict[str, Any]:

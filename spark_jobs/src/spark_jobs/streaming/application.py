@@ -47,7 +47,7 @@ class Application:
             raise
         self._landings: dict[str, Landing] = {}
         self._queries: dict[str, StreamingQuery] = {}
-        self._still_to_start: dict[str, str] = {}
+        self._masters_to_start: dict[str, str] = {}
         self._failing_since: dict[str, float] = {}
         self._again_at: dict[str, float] = {}
         self._masters_start_at = 0.0
@@ -87,9 +87,9 @@ class Application:
             )
         with ThreadPoolExecutor(len(self._landings)) as pool:
             # all are looked at before any is started
-            places = pool.map(self._place_to_start, self._landings)
-            self._still_to_start = dict(zip(self._landings, places, strict=True))
-            list(pool.map(self._start_query, [entity for entity in self._landings if entity not in MASTERS]))
+            places = dict(zip(self._landings, pool.map(self._place_to_start, self._landings), strict=True))
+            self._masters_to_start = {entity: places.pop(entity) for entity in MASTERS}
+            list(pool.map(self._start_query, places.keys(), places.values()))
         self._masters_start_at = time.monotonic() + self._settings.stream_masters_trigger_seconds
         handlers = Handlers(self._spark, self._settings, self._landings, self._forgotten)
         self._desk = RequestDesk(
@@ -119,8 +119,7 @@ class Application:
             elif query:
                 self._has_failed(entity, reason_of(query.exception()))
 
-    def _start_query(self, entity: str) -> None:
-        place = self._still_to_start.pop(entity)
+    def _start_query(self, entity: str, place: str) -> None:
         try:
             self._queries[entity] = start_query(self._spark, self._settings, self._landings[entity], place)
         except (Py4JError, PySparkException) as error:
@@ -136,9 +135,9 @@ class Application:
         """Start what may wait a trigger's time, once the others have had their first batch: a start is all planning."""
         have_begun = all(query.lastProgress for query in self._queries.values())
         if have_begun or time.monotonic() >= self._masters_start_at:
-            for entity in list(self._still_to_start):
+            for entity in list(self._masters_to_start):
                 try:
-                    self._start_query(entity)
+                    self._start_query(entity, self._masters_to_start.pop(entity))
                 except ComponentFailed as error:
                     self._has_failed(entity, str(error))
 
@@ -159,8 +158,7 @@ class Application:
         try:
             if not self._lease.regain():
                 self._lease.check()
-            self._still_to_start[entity] = self._place_to_start(entity)
-            self._start_query(entity)
+            self._start_query(entity, self._place_to_start(entity))
         except ComponentFailed as error:
             self._has_failed(entity, str(error))
 

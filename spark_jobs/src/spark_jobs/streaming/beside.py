@@ -46,9 +46,7 @@ class TableBeside:
                 self._table.update_incremental()
             for batch in self._table.to_pyarrow_dataset().to_batches(columns=columns, filter=condition):
                 if batch.num_rows:
-                    frame = pl.from_arrow(batch)
-                    assert isinstance(frame, pl.DataFrame)
-                    yield frame
+                    yield pl.DataFrame(batch)
         except (OSError, DeltaError) as error:
             self._table = None  # it is not known what of it was read
             raise ComponentFailed(f"the lake at {self._settings.s3_url} is out of reach: {str(error)[:300]}") from None

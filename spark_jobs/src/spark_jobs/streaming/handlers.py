@@ -74,7 +74,7 @@ class Handlers:
         )
         ops.freed_in(self._settings, fingerprint, versions)
         with ops.connect(self._settings) as connection:
-            scrub(connection, "customer_id", customer_id, {"fingerprint": fingerprint})
+            scrub(connection, customer_id, {"fingerprint": fingerprint})
         return {"fingerprint": fingerprint, "silver_versions": versions}
 
     def _purge(self, request: Request, report: Report) -> dict[str, Any]:

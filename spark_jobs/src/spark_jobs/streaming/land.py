@@ -187,12 +187,11 @@ class Landing:
         with ThreadPoolExecutor(len(LAYERS)) as pool:
             # a thread of its own has the properties of the batch's jobs only if it is given them
             with_properties = inheritable_thread_target(self._spark)
-            written = [pool.submit(with_properties(begun[one].write), wanted[one]) for one in todo]
+            written = {layer: pool.submit(with_properties(begun[layer].write), wanted[layer]) for layer in todo}
             for layer in _COMMIT_ORDER:
                 self._fail_point(f"before_{layer}")
-                if layer in todo:
-                    files = written[todo.index(layer)].result()
-                    begun[layer].commit(files, self._check_owner, also if layer == "bronze" else ())
+                if layer in written:
+                    begun[layer].commit(written[layer].result(), self._check_owner, also if layer == "bronze" else ())
         return todo
 
     # --- events and orders: each record stands for itself ----------------------------------------
@@ -221,10 +220,10 @@ class Landing:
         wanted = [(at >= _instant(first)) & (at < _instant(last + 1)) for first, last in ranges]
         held: list[Keys] = []
         for rows in self._beside["silver"].batches([*self.contract.key, "occurred_at"], reduce(or_, wanted)):
-            keys = Keys.of(rows.select(self.contract.key), rows["occurred_at"].dt.epoch("us").to_numpy())
-            held.append(keys if ranges else keys.on(unknown))
+            part = Keys.of(rows.select(self.contract.key), rows["occurred_at"].dt.epoch("us").to_numpy())
+            held.append(part if ranges else part.on(unknown))
             if ranges and sum(map(len, held)) > _MOST_LEARNT:  # then no more than what was asked about
-                ranges, held = [], [part.on(unknown) for part in held]
+                ranges, held = [], [each.on(unknown) for each in held]
         self._remembered.learn(ranges, unknown, Keys.joined(held))
 
     # --- products and profiles: each record is a version of its owner ------------------------------
@@ -304,7 +303,7 @@ def _facts_of(rows: DataFrame, contract: type[Record]) -> _Facts:
     latest = pc.max(found["effective"]).as_py()
     return _Facts(
         codes=found["code"].to_numpy(),
-        keys=Keys.of(_frame(found.select(contract.key)), found["occurred"].fill_null(0).to_numpy()),
+        keys=Keys.of(pl.DataFrame(found.select(contract.key)), found["occurred"].fill_null(0).to_numpy()),
         accepted=found["reason"].is_null().to_numpy(zero_copy_only=False),
         refused=reasons,
         forgotten=forgotten,
@@ -322,12 +321,6 @@ def _hashes_kept_out(rows: DataFrame, contract: type[Record]) -> list[str]:
 def record_hash(contract: type[Record]) -> str:
     """The hash of a silver row in canonical form, as Spark SQL: 32 hexadecimal digits."""
     return f"substring(sha2({canonical_spark(contract)}, 256), 1, 32)"
-
-
-def _frame(table: pa.Table) -> pl.DataFrame:
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
-    return frame
 
 
 def _instant(stretch: int) -> pa.Scalar:
