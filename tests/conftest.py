@@ -54,6 +54,16 @@ def settings(demo):
     return load_settings()
 
 
+@pytest.fixture
+def own_stack(crm, monkeypatch, tmp_path):
+    """An empty stack beside the tests' own, gone afterwards; the offset of its ports."""
+    offset = int(os.environ["CRM_PORT_OFFSET"]) + 300
+    monkeypatch.setenv("CRM_STACK", str(tmp_path / "stack"))
+    monkeypatch.setenv("CRM_PORT_OFFSET", str(offset))
+    yield offset
+    crm("reset", "--yes")
+
+
 def wait_for(condition, within_seconds=120.0, what="the condition"):
     """Wait until a condition is true, with a limit."""
     deadline = time.monotonic() + within_seconds

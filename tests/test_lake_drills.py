@@ -33,6 +33,7 @@ from data_platform_core.kafka import client_settings
 from data_platform_core.layers import TOPICS, lease
 from data_platform_core.ledger import stores
 from data_platform_core.s3 import place_of, s3_client
+from data_platform_core.settings import load_settings
 from home_server.environment import process_environment
 from home_server.places import env_bin
 
@@ -53,20 +54,21 @@ def stream_process(crm):
     return next(part["pid"] for part in crm.status()["components"] if part["name"] == "stream")
 
 
-def test_killed_at_every_instant(crm, settings, tmp_path, capsys):
-    """At each with a day that has all of it: refused messages, orders, and profiles that end those of the day before.
+def test_killed_at_every_instant(crm, own_stack, tmp_path, capsys):
+    """At each with a month's first day, which has all of it: refused messages, orders, profiles that end known ones.
 
-    Known profiles change on a month's first day.
+    On a stack without a past: the main job sends all masters up to its day at once.
     """
     assert len(INSTANTS) >= 10
     plan = tmp_path / "plan.yaml"
     plan.write_text(json.dumps({"seed": 7, "faults": [{"kind": "truncated", "share": 0.02}]}))
-    first = date.fromisoformat(history_window(settings)[0])
-    days = [first - timedelta(days=number) for number in range(len(INSTANTS), 0, -1)]
-    months = [(first - timedelta(days=30 * number + 15)).replace(day=1) for number in (4, 3, 2, 1)]
-    for number, instant in enumerate(INSTANTS):
+    crm("up", "stream", "postgres")
+    settings = load_settings()
+    opened = settings.world_opened_on
+    month = opened.year * 12 + opened.month  # the one after the opening, as `divmod` counts
+    for number, instant in enumerate(INSTANTS, month):
         crm("down", "stream")
-        day = str(months.pop(0) if instant.endswith(":profiles") else days[number])
+        day = f"{number // 12}-{number % 12 + 1:02}-01"
         crm("generate", "backfill", "--from", day, "--to", day, "--faults", str(plan))
         crm("up", "stream", env={"CRM_FAIL_POINT": instant})
         wait_for(lambda: state_of(crm, "stream") == "died", what=f"the death of the stream at {instant}")

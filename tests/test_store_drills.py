@@ -24,16 +24,6 @@ CLUSTER = "c3RvcmUtZHJpbGwtMDAwMQ"
 DISK_BYTES = 600 * 2**20
 
 
-@pytest.fixture
-def offset(crm, monkeypatch, tmp_path):
-    """A stack beside the tests' own, with ports of its own; gone afterwards."""
-    offset = int(os.environ["CRM_PORT_OFFSET"]) + 300
-    monkeypatch.setenv("CRM_STACK", str(tmp_path / "stack"))
-    monkeypatch.setenv("CRM_PORT_OFFSET", str(offset))
-    yield offset
-    crm("reset", "--yes")
-
-
 class Brokers:
     """Three Kafka brokers, each a controller too, that can be killed one by one."""
 
@@ -99,8 +89,8 @@ class Brokers:
             self.kill(node)
 
 
-def test_one_broker_of_three_is_killed_and_then_all(crm, offset, monkeypatch, tmp_path):
-    with Brokers(tmp_path / "brokers", offset) as brokers:
+def test_one_broker_of_three_is_killed_and_then_all(crm, own_stack, monkeypatch, tmp_path):
+    with Brokers(tmp_path / "brokers", own_stack) as brokers:
         monkeypatch.setenv("CRM_KAFKA_BOOTSTRAP", brokers.bootstrap)
         crm("up", "stream", "postgres")
         settings = load_settings()
@@ -140,7 +130,7 @@ def small_disk(folder):
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_of_the_store_is_named_and_waited_for(crm, offset):
+def test_a_full_disk_of_the_store_is_named_and_waited_for(crm, own_stack):
     store = load_settings().s3_store
     disk = data_dir(load_settings(), store)
     with small_disk(disk):
