@@ -36,12 +36,12 @@ def main(kind: str, *words: str) -> dict[str, float]:
         return floor(spark, settings, *words)
     if kind == "files":
         return files(spark, f"{settings.lake_root}/peer/files", *words)
-    topic = TOPICS["events"]
+    topic, target = TOPICS["events"], f"{settings.lake_root}/peer/{kind}-{time.time_ns()}"
     first, last = io.bounds_of(spark, settings, topic)
 
     def written(begin: dict[int, int], end: dict[int, int], name: str) -> None:
         rows = io.kafka_between(spark, settings, topic, begin, end).transform(columns_of(kind))
-        rows.write.mode("append").parquet(f"{settings.lake_root}/peer/{kind}/{name}")
+        rows.write.mode("append").parquet(f"{target}/{name}")
 
     begin = {partition: min(offset + 20_000, last[partition]) for partition, offset in first.items()}
     written(first, begin, "warm")
@@ -53,7 +53,7 @@ def main(kind: str, *words: str) -> dict[str, float]:
         rows += sum(end[p] - begin[p] for p in last)
         begin = end
     seconds = time.monotonic() - started
-    held = spark.read.parquet(f"{settings.lake_root}/peer/{kind}/timed").count()
+    held = spark.read.parquet(f"{target}/timed").count()
     assert held == rows, f"{rows} rows in, {held} out"
     return {"rows": rows, "seconds": seconds}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
 from hashlib import sha256
 from typing import Any
@@ -40,8 +40,6 @@ class File:
     address: str
     bytes: int
     state: str
-    number: int = 0
-    """Its place in the folder; its records' partition, so that no two of a piece have one place."""
 
     @property
     def mark(self) -> str:
@@ -64,7 +62,7 @@ def files_below(settings: Settings, folder: str) -> list[File]:
     kept = [file for file in found if _format_of(file.address) in _FORMATS]
     if not kept:
         raise UsageError(f"{folder} holds no files to backfill: {' or '.join('*.' + name for name in _FORMATS)}")
-    return [replace(file, number=number) for number, file in enumerate(kept)]
+    return kept
 
 
 def backfill_files(
@@ -146,7 +144,7 @@ def _messages_in(reader: SparkSession, file: File, contract: type[Record]) -> Da
         F.lit(None).cast("binary").alias("key"),
         value.cast("binary").alias("value"),
         F.lit(file.mark).alias("kafka_topic"),
-        F.lit(file.number).alias("kafka_partition"),
+        F.lit(0).alias("kafka_partition"),
         F.monotonically_increasing_id().bitwiseAND((1 << 33) - 1).alias("kafka_offset"),
         F.current_timestamp().alias("arrived_at"),
     )

@@ -142,6 +142,7 @@ class Application:
                     self._has_failed(entity, str(error))
 
     def _has_failed(self, entity: str, reason: str) -> None:
+        self._check_owner()  # of whatever a query ends where another application has taken over: that is why
         is_full = is_a_full_store(reason)
         if not (is_full or is_out_of_reach(reason)):
             raise ComponentFailed(f"the query {entity} ended: {reason}")
@@ -156,11 +157,14 @@ class Application:
     def _try_again(self, entity: str) -> None:
         del self._again_at[entity]
         try:
-            if not self._lease.regain():
-                self._lease.check()
+            self._check_owner()
             self._start_query(entity, self._place_to_start(entity))
         except ComponentFailed as error:
             self._has_failed(entity, str(error))
+
+    def _check_owner(self) -> None:
+        if not self._lease.regain():
+            self._lease.check()
 
     def _has_recovered(self, entity: str) -> None:
         seconds = time.monotonic() - self._failing_since.pop(entity)

@@ -48,7 +48,6 @@ _ROWS_A_FILE = 50_000
 _MOST_LEARNT = 1_000_000
 """Keys of stretches that lie between those asked about, and are remembered as they were read anyway."""
 _MOST_LISTED = 5_000
-_OFFSET_BITS = 40
 _COMMIT_ORDER: tuple[Layer, ...] = ("silver", "quarantine", "bronze")
 
 
@@ -60,10 +59,11 @@ class BatchFailed(CrmError):
 class _Facts:
     """What is known of a batch before it is written, one item a message."""
 
-    codes: np.ndarray
+    places: np.ndarray
     keys: Keys
     accepted: np.ndarray
     refused: dict[str, int]
+    refused_at: pl.DataFrame
     forgotten: int
     future_dated: int
     watermark: datetime | None
@@ -141,11 +141,12 @@ class Landing:
             cores = self._spark.sparkContext.defaultParallelism
             has_forgotten = self._forgotten.concerns(self.contract)
             rows = self._forgotten.marked(messages) if has_forgotten else messages
-            rows = io.kept(rows.coalesce(cores))
+            # files that land together have no place in Kafka that tells their messages apart
+            rows = io.kept(rows.coalesce(cores).withColumn("place", F.monotonically_increasing_id()))
             kept.callback(io.let_go, rows)
             facts = _facts_of(rows, self.contract)
             was_read = time.monotonic()
-            few = rows.coalesce(1 if len(facts.codes) <= _ROWS_A_FILE else cores)
+            few = rows.coalesce(1 if len(facts.places) <= _ROWS_A_FILE else cores)
             wanted: dict[Layer, DataFrame] = {}
             if entity in MASTERS:
                 new = self._new_versions(few, facts, kept)
@@ -154,8 +155,8 @@ class Landing:
             if new.rows is not None:
                 wanted["silver"] = new.rows
             if facts.refused:
-                bad = refused(few).coalesce(1)
-                wanted["quarantine"] = self._not_quarantined(bad, facts.codes[~facts.accepted])
+                bad = _without(few, self._quarantined(facts.refused_at))
+                wanted["quarantine"] = refused(bad).coalesce(1)
             raw = few
             if facts.forgotten:
                 self._note_forgotten(self.contract.entity, _hashes_kept_out(few, self.contract))
@@ -198,15 +199,12 @@ class Landing:
 
     def _new_records(self, rows: DataFrame, facts: _Facts) -> _New:
         """The accepted records whose key silver does not hold."""
-        keys, codes = facts.keys[facts.accepted], facts.codes[facts.accepted]
+        keys, places = facts.keys[facts.accepted], facts.places[facts.accepted]
         self._learn(keys)
-        order = np.argsort(codes, kind="stable")  # the first that Kafka had stays
-        is_repeat = np.empty(len(order), dtype=np.bool_)
-        is_repeat[order] = repeats_within(keys[order])
-        is_repeat |= self._remembered.are_held(keys)
+        is_repeat = repeats_within(keys) | self._remembered.are_held(keys)
         if is_repeat.all():
-            return _New(None, len(order))
-        accepted = _without(rows.where(F.col("reason").isNull()), codes[is_repeat])
+            return _New(None, len(keys))
+        accepted = _without(rows.where(F.col("reason").isNull()), places[is_repeat])
         fresh = accepted.select(*silver_columns(self.contract))
         return _New(fresh, int(is_repeat.sum()), keys[~is_repeat])
 
@@ -262,20 +260,22 @@ class Landing:
 
     # --- quarantine ----------------------------------------------------------------------------
 
-    def _not_quarantined(self, bad: DataFrame, codes: np.ndarray) -> DataFrame:
-        """Refused messages without those that quarantine holds: of a checkpoint before this one, or a backfill."""
-        partitions, offsets = np.unique(codes >> _OFFSET_BITS), codes & ((1 << _OFFSET_BITS) - 1)
-        offset = pc.field("kafka_offset")
-        condition = pc.field("kafka_partition").isin(partitions.tolist()) & (offset >= int(offsets.min()))
-        held = self._beside["quarantine"].rows(list(COORDINATES[:3]), condition & (offset <= int(offsets.max())))
+    def _quarantined(self, refused_at: pl.DataFrame) -> np.ndarray:
+        """Places of the refused messages that quarantine holds: of a checkpoint before this one, or a backfill."""
+        at = [name for name in refused_at.columns if name != "place"]
+        offset, partition, topic = pc.field("kafka_offset"), pc.field("kafka_partition"), pc.field("kafka_topic")
+        bounds = refused_at.select(pl.min("kafka_offset").alias("first"), pl.max("kafka_offset").alias("last")).row(0)
+        condition = (offset >= bounds[0]) & (offset <= bounds[1])
+        condition &= partition.isin(refused_at["kafka_partition"].unique().to_list())
+        condition &= topic.isin(refused_at["kafka_topic"].unique().to_list())
+        held = self._beside["quarantine"].rows(at, condition)
         if held.is_empty():
-            return bad
-        there = self._spark.createDataFrame(held.to_arrow())
-        return bad.join(F.broadcast(there), list(COORDINATES[:3]), "left_anti")
+            return np.empty(0, np.int64)
+        return refused_at.join(held, on=at, how="semi")["place"].to_numpy()
 
     def _figures(self, facts: _Facts, repeated: int, seconds: dict[str, float]) -> Landed:
         return Landed(
-            rows=len(facts.codes),
+            rows=len(facts.places),
             accepted=int(facts.accepted.sum()),
             repeated=repeated,
             refused=facts.refused,
@@ -289,23 +289,26 @@ class Landing:
 
 def _facts_of(rows: DataFrame, contract: type[Record]) -> _Facts:
     """One pass over a batch, which also caches it."""
-    code = F.shiftleft(F.col("kafka_partition").cast("bigint"), _OFFSET_BITS).bitwiseOR(F.col("kafka_offset"))
+    is_refused = F.col("reason").isNotNull()
     found = rows.select(
-        code.alias("code"),
+        "place",
         *contract.key,
         F.unix_micros("occurred_at").alias("occurred"),
         "reason",
         (F.col("reason").isNull() & F.col("is_future_dated")).alias("is_future_dated"),
         F.when(F.col("reason").isNull(), F.unix_micros("effective_at")).alias("effective"),
+        *[F.when(is_refused, F.col(name)).alias(name) for name in COORDINATES[:3]],
     ).toArrow()
+    of_refused = found.filter(found["reason"].is_valid()).select(["place", *COORDINATES[:3]])
     reasons = {one["values"]: one["counts"] for one in found["reason"].drop_null().value_counts().to_pylist()}
     forgotten = reasons.pop(FORGOTTEN, 0)
     latest = pc.max(found["effective"]).as_py()
     return _Facts(
-        codes=found["code"].to_numpy(),
+        places=found["place"].to_numpy(),
         keys=Keys.of(pl.DataFrame(found.select(contract.key)), found["occurred"].fill_null(0).to_numpy()),
         accepted=found["reason"].is_null().to_numpy(zero_copy_only=False),
         refused=reasons,
+        refused_at=pl.DataFrame(of_refused),
         forgotten=forgotten,
         future_dated=pc.sum(found["is_future_dated"]).as_py() or 0,
         watermark=datetime.fromtimestamp(latest / 1e6, UTC) if latest is not None else None,
@@ -327,12 +330,11 @@ def _instant(stretch: int) -> pa.Scalar:
     return pa.scalar(stretch * STRETCH_MICROSECONDS, pa.timestamp("us", "UTC"))
 
 
-def _without(rows: DataFrame, codes: np.ndarray) -> DataFrame:
+def _without(rows: DataFrame, places: np.ndarray) -> DataFrame:
     """Rows without those of some places; a few as text, since thousands of literals take long to build and to parse."""
-    code = f"shiftleft(cast(kafka_partition as bigint), {_OFFSET_BITS}) | kafka_offset"
-    if not len(codes):
+    if not len(places):
         return rows
-    if len(codes) <= _MOST_LISTED:
-        return rows.where(F.expr(f"({code}) not in ({', '.join(map(str, codes.tolist()))})"))
-    listed = rows.sparkSession.createDataFrame(pa.table({"repeated": codes}))
-    return rows.join(F.broadcast(listed), F.expr(f"({code}) = repeated"), "left_anti")
+    if len(places) <= _MOST_LISTED:
+        return rows.where(F.expr(f"place not in ({', '.join(map(str, places.tolist()))})"))
+    listed = rows.sparkSession.createDataFrame(pa.table({"place": places}))
+    return rows.join(F.broadcast(listed), "place", "left_anti")

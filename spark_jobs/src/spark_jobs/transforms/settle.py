@@ -9,8 +9,8 @@ from data_platform_core.contracts import Record
 
 
 def first_of_each_key(records: DataFrame, contract: type[Record]) -> DataFrame:
-    """One row per key of the contract: the one that Kafka had first."""
-    order = Window.partitionBy(*contract.key).orderBy("kafka_partition", "kafka_offset")
+    """One row per key of the contract: the first by `place`."""
+    order = Window.partitionBy(*contract.key).orderBy("place")
     return records.withColumn("_rank", F.row_number().over(order)).where(F.col("_rank") == 1).drop("_rank")
 
 
