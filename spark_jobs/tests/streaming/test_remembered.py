@@ -28,6 +28,18 @@ def test_a_stretch_that_was_never_learnt_is_named_before_it_is_asked_about():
     assert memory.unknown(keys((2, 2, 9))) == [9]
 
 
+def test_a_stretch_of_which_silver_never_held_anything_is_known_to_be_empty():
+    memory = Remembered(2)
+    memory.begin([(5 * STRETCH_MICROSECONDS, 6 * STRETCH_MICROSECONDS - 1)])
+    assert memory.unknown(keys((1, 1, 4), (2, 2, 5), (3, 3, 6))) == [5]
+    memory.learn([(5, 5)], [5], keys((9, 9, 5)))
+    memory.add(keys((1, 1, 4), (3, 3, 6)))
+    memory.trim()  # what was added since is learnt again, once it was let go
+    assert memory.unknown(keys((1, 1, 4))) == [4]
+    memory.forget()
+    assert not memory.has_begun and memory.unknown(keys((1, 1, 100))) == [100]
+
+
 def test_what_was_read_between_two_stretches_is_remembered_too_and_nothing_twice():
     memory = Remembered(100)
     memory.learn([(8, 8)], [8], keys((1, 1, 8)))

@@ -1,4 +1,4 @@
-"""How messages of one entity land: silver, then quarantine, then bronze, each exactly once.
+"""How messages of one entity land: quarantine, then silver, then bronze, each exactly once.
 
 Every write carries the name of its writer (the id of the query's checkpoint, or of a backfill's piece)
 and the number of the batch. A batch that was not finished is repeated with the very same messages;
@@ -48,7 +48,8 @@ _ROWS_A_FILE = 50_000
 _MOST_LEARNT = 1_000_000
 """Keys of stretches that lie between those asked about, and are remembered as they were read anyway."""
 _MOST_LISTED = 5_000
-_COMMIT_ORDER: tuple[Layer, ...] = ("silver", "quarantine", "bronze")
+_COMMIT_ORDER: tuple[Layer, ...] = ("quarantine", "silver", "bronze")
+"""Quarantine's few rows are written soonest: its commit passes while the others' files are written."""
 
 
 class BatchFailed(CrmError):
@@ -183,9 +184,11 @@ class Landing:
 
         Files are written side by side, since each waits for the store; commits follow each other.
         """
-        begun = {layer: io.Transaction(self._spark, self._tables[layer], writer, number) for layer in wanted}
-        todo = [layer for layer, transaction in begun.items() if not transaction.is_done]
+        order = [layer for layer in _COMMIT_ORDER if layer in wanted]
         with ThreadPoolExecutor(len(LAYERS)) as pool:
+            beginnings = pool.map(lambda layer: io.Transaction(self._spark, self._tables[layer], writer, number), order)
+            begun = dict(zip(order, beginnings, strict=True))
+            todo = [layer for layer in order if not begun[layer].is_done]
             # a thread of its own has the properties of the batch's jobs only if it is given them
             with_properties = inheritable_thread_target(self._spark)
             written = {layer: pool.submit(with_properties(begun[layer].write), wanted[layer]) for layer in todo}
@@ -210,6 +213,8 @@ class Landing:
 
     def _learn(self, keys: Keys) -> None:
         """Remember what silver holds of the stretches that these keys fall on."""
+        if not self._remembered.has_begun:
+            self._remembered.begin(self._beside["silver"].spans("occurred_at"))
         unknown = self._remembered.unknown(keys)
         if not unknown:
             return

@@ -2,7 +2,9 @@
 
 A key's event time never changes, so a repeat falls on its first arrival's stretch. A stretch that is
 not remembered is learnt from silver before it is asked about; those not asked about for longest are
-forgotten, so that memory is bounded whatever the event times are.
+forgotten, so that memory is bounded whatever the event times are. Silver has one writer, so a stretch of
+which it held nothing at first, and to which nothing was added, is empty without being read: records dated
+ahead make every file of silver one that might hold it.
 """
 
 from __future__ import annotations
@@ -70,7 +72,18 @@ class Remembered:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._stretches: OrderedDict[int, tuple[Integers, Integers]] = OrderedDict()
+        self._spans: list[tuple[int, int]] | None = None
+        self._let_go: set[int] = set()
         self.count = 0
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it is known where silver held anything at first."""
+        return self._spans is not None
+
+    def begin(self, spans: list[tuple[int, int]]) -> None:
+        """Say on which spans of event time (microseconds, both ends among them) silver may hold anything."""
+        self._spans = [(first // STRETCH_MICROSECONDS, last // STRETCH_MICROSECONDS) for first, last in spans]
 
     @property
     def bytes(self) -> int:
@@ -78,8 +91,20 @@ class Remembered:
         return sum(part.nbytes for parts in self._stretches.values() for part in parts)
 
     def unknown(self, keys: Keys) -> list[int]:
-        """The stretches of these keys that are not remembered, ascending."""
-        return [int(stretch) for stretch in np.unique(keys.stretches) if int(stretch) not in self._stretches]
+        """The stretches of these keys that are not remembered, ascending; one that is surely empty is from now on."""
+        new = [int(stretch) for stretch in np.unique(keys.stretches) if int(stretch) not in self._stretches]
+        found = [stretch for stretch in new if self._may_hold(stretch)]
+        self._know(set(new) - set(found))
+        return found
+
+    def _may_hold(self, stretch: int) -> bool:
+        if self._spans is None or stretch in self._let_go:
+            return True
+        return any(first <= stretch <= last for first, last in self._spans)
+
+    def _know(self, stretches: set[int]) -> None:
+        for stretch in sorted(stretches):
+            self._stretches[stretch] = (np.empty(0, np.int64), np.empty(0, np.int64))
 
     def learn(self, ranges: list[tuple[int, int]], asked: list[int], held: Keys) -> None:
         """Remember all keys that silver holds of ranges of stretches, among them those asked about.
@@ -87,10 +112,9 @@ class Remembered:
         Of a range that is very long, only the stretches asked about: an empty one takes memory, too.
         """
         within = {each for first, last in ranges if last - first < _LONGEST_RANGE for each in range(first, last + 1)}
-        new = sorted((within | set(asked)) - self._stretches.keys())
-        for stretch in new:
-            self._stretches[stretch] = (np.empty(0, np.int64), np.empty(0, np.int64))
-        self.add(held.on(new))
+        new = (within | set(asked)) - self._stretches.keys()
+        self._know(new)
+        self.add(held.on(sorted(new)))
 
     def are_held(self, keys: Keys) -> npt.NDArray[np.bool_]:
         """Which of these keys silver holds; their stretches must be known."""
@@ -120,12 +144,15 @@ class Remembered:
     def trim(self) -> None:
         """Forget the stretches asked about longest ago, where there are too many keys."""
         while self.count > self._limit and len(self._stretches) > 1:
-            _, (hashes, _) = self._stretches.popitem(last=False)
+            stretch, (hashes, _) = self._stretches.popitem(last=False)
+            self._let_go.add(stretch)
             self.count -= len(hashes)
 
     def forget(self) -> None:
         """Forget everything: after a write of which it is not known whether it was committed."""
         self._stretches.clear()
+        self._let_go.clear()
+        self._spans = None
         self.count = 0
 
 

@@ -79,7 +79,9 @@ def _only_item() -> Column:
     seal = F.md5(text)
     items = F.try_parse_json(F.concat(F.lit("["), text, F.lit(',"'), seal, F.lit('"]')))
     only = F.when(F.try_variant_get(items, "$[1]", "string") == seal, F.variant_get(items, "$[0]", "variant"))
-    return F.when(_is_utf8(), only)
+    # an object without its end, as a broken-off message is, is told without an exception in the parser
+    is_cut = text.rlike(r"^[ \t\r\n]*\{") & ~text.rlike(r"\}[ \t\r\n]*$")
+    return F.when(_is_utf8() & ~is_cut, only)
 
 
 def _typed(field: FieldSpec) -> Column:
