@@ -7,12 +7,14 @@ import hashlib
 import json
 import random
 import subprocess
+from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 from conftest import wait_for
 from known import check_silver, history_window, landed, made, quarantine, silver, state_of, version_of
 
@@ -228,6 +230,24 @@ def test_what_two_versions_differ_in_is_told_by_id(crm, settings):
     assert "no time zone" in crm("timetravel", "show", "events", "--as-of", "2026-11-20T09:00:00", fails=True).stderr
 
 
+@contextmanager
+def smallest_messages(settings, topic):
+    """Kafka refuses whatever has any size, for the block."""
+    admin = AdminClient({"bootstrap.servers": settings.kafka_address})
+
+    def alter(value, operation):
+        entry = ConfigEntry("max.message.bytes", value, incremental_operation=operation)
+        resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
+        for done in admin.incremental_alter_configs([resource]).values():
+            done.result(30)
+
+    alter("10", AlterConfigOpType.SET)
+    try:
+        yield
+    finally:
+        alter(None, AlterConfigOpType.DELETE)
+
+
 def test_a_mended_message_is_put_back_once(crm, settings):
     good = json.loads(
         (Path(__file__).parents[1] / "data-platform-core/tests/contracts/events.1.minimal.pass.json").read_text()
@@ -246,6 +266,9 @@ def test_a_mended_message_is_put_back_once(crm, settings):
     still = crm("quarantine", "replay", "events", "--at", place, "--set", 'device="kettle"', fails=True)
     assert "still break the contract" in still.stderr
     mend = ("quarantine", "replay", "events", "--at", place, "--set", 'device="tablet"')
+    with smallest_messages(settings, TOPICS["events"]):
+        unconfirmed = crm(*mend, fails=True).stderr
+    assert "did not confirm 1 of 1 messages" in unconfirmed and "sends them again" in unconfirmed
     assert "1 sent, 0 had" in crm(*mend).stdout
     assert "0 sent, 1 had" in crm(*mend).stdout
     wait_for(lambda: landed(settings), what="the mended message to land")

@@ -16,6 +16,7 @@ import psycopg
 from data_platform_core.errors import ComponentFailed, CrmError
 
 _NOT_TAKEN_SECONDS = 60.0
+_MOST_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,14 @@ def _is_another_running(connection: psycopg.Connection) -> bool:
 
 
 def requeue_interrupted(connection: psycopg.Connection) -> None:
-    """Put back what an application that ended had begun: each request may be carried out again."""
+    """Put back what an application that ended had begun; what it ended at time and again has failed."""
     with connection.transaction():
+        connection.execute(
+            "update ops.requests set state = 'failed', ended_at = now(),"
+            " message = 'it was begun ' || attempts || ' times and broken off; the stream''s log may say why'"
+            " where state = 'running' and attempts >= %s",
+            (_MOST_ATTEMPTS,),
+        )
         connection.execute("update ops.requests set state = 'asked' where state = 'running'")
 
 
@@ -100,7 +107,7 @@ def claim_next(connection: psycopg.Connection) -> Request | None:
     """The oldest request that nobody has taken, taken; None where there is none."""
     with connection.transaction():
         row = connection.execute(
-            "update ops.requests set state = 'running', started_at = now() where id ="
+            "update ops.requests set state = 'running', started_at = now(), attempts = attempts + 1 where id ="
             " (select min(id) from ops.requests where state = 'asked') returning id, kind, arguments"
         ).fetchone()
     return Request(int(row[0]), str(row[1]), dict(row[2])) if row else None

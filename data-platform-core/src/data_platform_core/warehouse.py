@@ -60,8 +60,10 @@ create table if not exists ops.requests (
   ended_at timestamptz,
   progress jsonb,
   result jsonb,
-  message text
+  message text,
+  attempts integer not null default 0
 );
+alter table ops.requests add column if not exists attempts integer not null default 0;
 comment on table ops.requests is 'What the streaming application, the lake''s only writer, is asked to do.';
 create table if not exists ops.tombstones (
   fingerprint text primary key,

@@ -15,9 +15,9 @@ from spark_jobs.batch.quarantine import chosen, mended, record_hash, refusal_of
 EXAMPLES = Path(__file__).parents[3] / "data-platform-core" / "tests" / "contracts"
 
 
-def row(offset, reason, value=b"{}"):
+def row(offset, reason, value=b"{}", topic="crm.events.v1"):
     return {
-        "kafka_topic": "t", "kafka_partition": 0, "kafka_offset": offset, "key": b"k", "value": value, "reason": reason,
+        "kafka_topic": topic, "kafka_partition": 0, "kafka_offset": offset, "key": b"k", "value": value, "reason": reason,
     }  # fmt: skip
 
 
@@ -27,6 +27,16 @@ def test_messages_are_chosen_by_code_by_whole_reason_or_by_place():
     assert [m.offset for m in chosen(rows, "wrong_type:device", [])] == [2]
     assert [m.offset for m in chosen(rows, None, ["0:3", "0:9"])] == [3]
     assert chosen(rows, "wrong_type", ["0:3"]) == []
+
+
+def test_messages_of_two_files_at_one_place_are_told_apart():
+    rows = pl.DataFrame(
+        [row(0, "not_json", topic="backfill/1/a.ndjson"), row(0, "not_json", topic="backfill/2/b.ndjson")]
+    )
+    first, second = chosen(rows, "not_json", [])
+    assert (first.place, second.place) == ("backfill/1/a.ndjson:0:0", "backfill/2/b.ndjson:0:0")
+    assert chosen(rows, None, [second.place]) == [second]
+    assert chosen(rows, None, ["0:0"]) == []
 
 
 def test_fields_are_set_and_dropped_and_the_rest_stays():

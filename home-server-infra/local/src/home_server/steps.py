@@ -139,10 +139,10 @@ def tail_of(log: Path, lines: int = 8) -> str:
     """The last lines of a log, with its name and, where one is known, the mend."""
     text = log.read_text(errors="replace") if log.exists() else ""
     last = "\n  ".join(_words_of(line) for line in text.splitlines()[-lines:])
-    mend = ""
+    mend = "mend what it says, if it says what, and"
     if "No space left on device" in text[-20_000:]:
-        mend = "the disk is full: free some space, then "
-    return f"see {log}:\n  {last}\n{mend}run the same command again: it goes on where it stopped"
+        mend = "the disk is full: free some space, and"
+    return f"see {log}:\n  {last}\n{mend} run the same command again: it goes on where it stopped"
 
 
 def _words_of(line: str) -> str:

@@ -8,13 +8,18 @@ unfinished piece is settled by key as any repeat is.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -22,15 +27,22 @@ from data_platform_core.contracts import Record
 from data_platform_core.derive.fields import fields_of
 from data_platform_core.errors import UsageError
 from data_platform_core.layers import TOPICS, lake_table
-from data_platform_core.s3 import objects_below
+from data_platform_core.s3 import objects_below, place_of, s3_arguments
 from data_platform_core.settings import Settings
 from spark_jobs import io
 from spark_jobs.streaming.land import Landing
 from spark_jobs.transforms.messages import as_bronze
 
 _PIECE_BYTES = 256 * 2**20
+_LARGEST_BYTES = 2 * _PIECE_BYTES
+_ROW_BYTES = 450
+"""What a row takes as text, for formats that pack it."""
 _FORMATS = ("ndjson", "parquet")
 _MESSAGES_A_PIECE = 500_000
+_UNSEEN = re.compile(r"(^|/)[._][^/]*$")
+"""Names that Spark passes over in silence."""
+_PATTERN = re.compile(r"([][{}*?\\])")
+"""What Spark would take for a pattern of names."""
 
 
 @dataclass(frozen=True)
@@ -40,28 +52,45 @@ class File:
     address: str
     bytes: int
     state: str
+    text_bytes: int = 0
+    """What its rows take as text."""
 
     @property
     def mark(self) -> str:
         """The name of the file's mark in bronze's log."""
         return "backfill/" + sha256(f"{self.address}|{self.bytes}|{self.state}".encode()).hexdigest()[:32]
 
+    @property
+    def topic(self) -> str:
+        """What stands in its records' place of a topic: its mark, and its name for people."""
+        return f"{self.mark}/{self.address.rpartition('/')[2]}"
+
 
 def files_below(settings: Settings, folder: str) -> list[File]:
-    """The files of a folder, here or in the lake's store, in order of their names.
+    """The files of a folder, here or in the lake's store, in order of their names; or one file.
 
     Raises:
-        UsageError: there are none, or of a format that is not read.
+        UsageError: there are none, or one that cannot be landed: says which, and what to do.
     """
     if urlparse(folder).scheme in ("s3", "s3a"):
         address = "s3a://" + folder.split("://", 1)[1].rstrip("/")
         bucket = address.removeprefix("s3a://").split("/")[0]
         found = [File(f"s3a://{bucket}/{one.key}", one.bytes, one.etag) for one in objects_below(settings, address)]
+    elif urlparse(folder).scheme:
+        raise UsageError(f"{folder}: a backfill reads a folder of this machine's, or s3://bucket/folder")
     else:
         found = sorted(_local(folder), key=lambda file: file.address)
-    kept = [file for file in found if _format_of(file.address) in _FORMATS]
+    kept = [replace(file, text_bytes=_text_bytes(settings, file)) for file in found if _format_of(file) in _FORMATS]
     if not kept:
         raise UsageError(f"{folder} holds no files to backfill: {' or '.join('*.' + name for name in _FORMATS)}")
+    for file in kept:
+        if _UNSEEN.search(file.address):
+            raise UsageError(f"{file.address} would be passed over, since its name begins with . or _: rename it")
+        if file.text_bytes > _LARGEST_BYTES:
+            raise UsageError(
+                f"{file.address} is too large to land at once ({file.text_bytes / 2**20:,.0f} MiB of text, and "
+                f"{_LARGEST_BYTES // 2**20} at most): split it, as by `split --line-bytes=200M`"
+            )
     return kept
 
 
@@ -121,7 +150,7 @@ def backfill_topic(
 def _pieces(files: list[File]) -> Iterator[list[File]]:
     piece: list[File] = []
     for file in files:
-        if piece and sum(one.bytes for one in piece) + file.bytes > _PIECE_BYTES:
+        if piece and sum(one.text_bytes for one in piece) + file.text_bytes > _PIECE_BYTES:
             yield piece
             piece = []
         piece.append(file)
@@ -131,19 +160,20 @@ def _pieces(files: list[File]) -> Iterator[list[File]]:
 
 def _messages_in(reader: SparkSession, file: File, contract: type[Record]) -> DataFrame:
     """The records of a file as messages in bronze's columns; a file is a topic of a partition, a line an offset."""
-    if _format_of(file.address) == "parquet":
-        rows = reader.read.parquet(file.address)
+    place = _PATTERN.sub(r"\\\1", file.address)
+    if _format_of(file) == "parquet":
+        rows = reader.read.parquet(place)
         own = [field.name for field in fields_of(contract) if field.name in rows.columns]
         names = [*own, *(name for name in rows.columns if name not in own)]  # what a later version adds, too
         options = {"timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS'Z'", "ignoreNullFields": "false"}
         value = F.to_json(F.struct(*names), options)
     else:
-        rows = reader.read.text(file.address)
+        rows = reader.read.text(place)
         value = F.col("value")
     return rows.select(
         F.lit(None).cast("binary").alias("key"),
         value.cast("binary").alias("value"),
-        F.lit(file.mark).alias("kafka_topic"),
+        F.lit(file.topic).alias("kafka_topic"),
         F.lit(0).alias("kafka_partition"),
         F.monotonically_increasing_id().bitwiseAND((1 << 33) - 1).alias("kafka_offset"),
         F.current_timestamp().alias("arrived_at"),
@@ -151,12 +181,24 @@ def _messages_in(reader: SparkSession, file: File, contract: type[Record]) -> Da
 
 
 def _local(folder: str) -> Iterator[File]:
-    for root, _, names in os.walk(folder):
-        for name in names:
-            place = os.path.join(root, name)  # noqa: PTH118 - os.walk speaks of texts
-            found = os.stat(place)  # noqa: PTH116
-            yield File(f"file://{os.path.abspath(place)}", found.st_size, str(found.st_mtime_ns))  # noqa: PTH100
+    top = Path(folder)
+    for place in [top] if top.is_file() else [Path(root) / name for root, _, names in os.walk(top) for name in names]:
+        found = place.stat()
+        yield File(f"file://{place.absolute()}", found.st_size, str(found.st_mtime_ns))
 
 
-def _format_of(address: str) -> str:
-    return address.rpartition(".")[2]
+def _format_of(file: File) -> str:
+    return file.address.rpartition(".")[2]
+
+
+def _text_bytes(settings: Settings, file: File) -> int:
+    if _format_of(file) != "parquet":
+        return file.bytes
+    try:
+        if file.address.startswith("file://"):
+            return pq.read_metadata(file.address.removeprefix("file://")).num_rows * _ROW_BYTES
+        bucket, key = place_of(file.address)
+        with fs.S3FileSystem(**s3_arguments(settings)).open_input_file(f"{bucket}/{key}") as source:
+            return pq.read_metadata(source).num_rows * _ROW_BYTES
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UsageError(f"{file.address} cannot be read as Parquet: {str(error).splitlines()[0][:200]}") from None

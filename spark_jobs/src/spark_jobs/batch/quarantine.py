@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import polars as pl
 import psycopg
 import pyarrow as pa
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 from pydantic import ValidationError
 
 from data_platform_core.contracts import CONTRACTS, Part, Record
@@ -27,6 +28,8 @@ from data_platform_core.kafka import client_settings
 from data_platform_core.layers import TOPICS
 from data_platform_core.ledger.stores import open_table
 from data_platform_core.settings import Settings
+
+_MESSAGES_ON_THEIR_WAY = 10_000
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,9 @@ class Message:
 
     @property
     def place(self) -> str:
-        """Partition and offset, as commands take them."""
-        return f"{self.partition}:{self.offset}"
+        """Where it was, as commands take it: partition and offset, and before them what is no topic of the stream's."""
+        place = f"{self.partition}:{self.offset}"
+        return place if self.topic in TOPICS.values() else f"{self.topic}:{place}"
 
 
 @dataclass(frozen=True)
@@ -57,34 +61,26 @@ class Replayed:
     """still against the contract, and why"""
 
 
-def quarantined(settings: Settings, entity: str) -> pl.DataFrame:
-    """The quarantine table of an entity; empty where there is none yet."""
+def quarantined(settings: Settings, entity: str, columns: list[str] | None = None) -> pl.DataFrame:
+    """The quarantine table of an entity, or some columns of it; empty where there is none yet."""
     table = open_table(settings, "quarantine", entity)
     if table is None:
         return pl.DataFrame(schema={"reason": pl.String, "arrived_at": pl.Datetime("us", "UTC")})
-    frame = pl.from_arrow(table.to_pyarrow_table())
+    frame = pl.from_arrow(table.to_pyarrow_table(columns=columns))
     assert isinstance(frame, pl.DataFrame)
     return frame
 
 
 def chosen(rows: pl.DataFrame, reason: str | None, places: Iterable[str]) -> list[Message]:
-    """The messages of a reason (a code, or `code:field`), or at some places (`partition:offset`)."""
+    """The messages of a reason (a code, or `code:field`), or at some places, as `Message.place` names them."""
     wanted = set(places)
     found = []
     for row in rows.iter_rows(named=True):
-        place = f"{row['kafka_partition']}:{row['kafka_offset']}"
+        place = row["kafka_topic"], row["kafka_partition"], row["kafka_offset"]
+        message = Message(*place, row["key"], row["value"], row["reason"])
         is_of_reason = reason is None or row["reason"] == reason or row["reason"].partition(":")[0] == reason
-        if is_of_reason and (not wanted or place in wanted):
-            found.append(
-                Message(
-                    row["kafka_topic"],
-                    row["kafka_partition"],
-                    row["kafka_offset"],
-                    row["key"],
-                    row["value"],
-                    row["reason"],
-                )
-            )
+        if is_of_reason and (not wanted or message.place in wanted):
+            found.append(message)
     return sorted(found, key=lambda message: (message.topic, message.partition, message.offset))
 
 
@@ -127,26 +123,34 @@ def replay(
     """
     contract = CONTRACTS[entity]
     done = Replayed([], [], [])
+    begun, failures = 0, []
     producer = Producer(client_settings(settings) | {"enable.idempotence": True, "acks": "all"})
+
+    def told(message: Message, error: KafkaError | None, _: object) -> None:
+        if error:
+            failures.append(f"{message.place}: {error.str()}")
+        else:
+            done.sent.append(message)
+
     for message, value in mends:
         why = refusal_of(contract, value)
         if why:
             done.refused.append((message, why))
         elif _begin(connection, entity, message, record_hash(contract, contract.read(value))):
             came = f"{message.topic}/{message.partition}/{message.offset}".encode()
-            producer.produce(TOPICS[entity], value, key=message.key, headers={"crm-replay-of": came})
-            done.sent.append(message)
+            begun += 1
+            if begun % _MESSAGES_ON_THEIR_WAY == 0:
+                producer.flush(60)
+            try:
+                producer.produce(
+                    TOPICS[entity], value, key=message.key, headers={"crm-replay-of": came},
+                    on_delivery=partial(told, message),
+                )  # fmt: skip
+            except (KafkaException, BufferError) as error:
+                failures.append(f"{message.place}: {error}")
         else:
             done.there.append(message)
-    try:
-        left = producer.flush(60)
-    except KafkaException as error:
-        raise ComponentFailed(f"Kafka at {settings.kafka_address}: {error}") from None
-    if left:
-        raise ComponentFailed(
-            f"Kafka at {settings.kafka_address} did not confirm {left} of {len(done.sent)} messages: "
-            "the same command sends them again"
-        )
+    producer.flush(60)
     with connection.transaction():
         for message in done.sent:
             connection.execute(
@@ -154,6 +158,11 @@ def replay(
                 " where kafka_topic = %s and kafka_partition = %s and kafka_offset = %s",
                 (message.topic, message.partition, message.offset),
             )
+    if len(done.sent) < begun:
+        raise ComponentFailed(
+            f"Kafka at {settings.kafka_address} did not confirm {begun - len(done.sent)} of {begun} messages "
+            f"({'; '.join(failures[:5]) or 'it does not answer'}): the same command sends them again"
+        )
     return done
 
 

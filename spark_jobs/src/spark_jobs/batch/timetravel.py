@@ -53,7 +53,7 @@ def version_at(table: DeltaTable, words: str) -> int:
     known = versions_of(table)
     first, last = known[-1], known[0]
     span = f"there are {first.number} ({first.at:%Y-%m-%dT%H:%M:%SZ}) to {last.number} ({last.at:%Y-%m-%dT%H:%M:%SZ})"
-    if words.isdigit():
+    if words.isdecimal():
         if not first.number <= int(words) <= last.number:
             raise UsageError(f"no version {words}: {span}")
         return int(words)
@@ -62,7 +62,7 @@ def version_at(table: DeltaTable, words: str) -> int:
     except ValueError:
         raise UsageError(f"{words!r} is neither a version nor a time; write one as 2026-11-20T09:00:00Z") from None
     if at.tzinfo is None:
-        raise UsageError(f"{words!r} has no time zone; write it as {words}Z, or with its offset")
+        raise UsageError(f"{words!r} has no time zone; write it as {at.isoformat()}Z, or with its offset")
     before = [version.number for version in known if version.at <= at]
     if not before:
         raise UsageError(f"the table is younger than {words}: {span}")

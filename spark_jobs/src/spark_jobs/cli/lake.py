@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -49,6 +50,8 @@ def maintenance_command(
     """Compact the lake's tables, and remove files that no version within the retention needs."""
     known_entities(entities or [])
     words: dict[str, Any] = {"entities": entities or list(ENTITIES), "compact_only": compact_only}
+    if retention is not None and not math.isfinite(retention):
+        raise UsageError(f"--retention {retention}: write it in hours, as 168")
     if retention is not None:
         words["retention_hours"] = retention
     report = asked(load_settings(), "maintenance", words, within)
@@ -69,9 +72,10 @@ def forget_command(
     customer_id: Annotated[str, typer.Argument(help="As cus_0123456789abcdef.")],
     within: Within = 3600,
 ) -> None:
-    """Forget a customer: out of silver, quarantine and bronze, out of PostgreSQL, and out of old files.
+    """Forget a customer: out of silver, quarantine and bronze, out of what is published, and out of old files.
 
-    Kafka keeps its messages until the topic's retention ends them; what still comes of the customer is kept out.
+    Kafka keeps its messages until the topic's retention ends them; what still comes of the customer is kept out. The
+    models of the warehouse have the customer until `dbt run --full-refresh`.
     """
     from spark_jobs.batch.publish import publish  # heavy: only where it is used
     from spark_jobs.maintenance.fingerprint import fingerprint_of
@@ -92,6 +96,7 @@ def forget_command(
             if "must be published" not in str(error) or attempt == _PURGE_TRIES:
                 raise
     typer.echo(f"forgotten; the tombstone is {fingerprint}")
+    typer.echo("the warehouse's models forget by `cd dbt && dbt run --full-refresh`")
 
 
 def requests_command() -> None:

@@ -17,7 +17,9 @@ from spark_jobs.cli.lake import console, known_entities
 
 quarantine_app = typer.Typer(help="What was refused, why, and how it is mended.", no_args_is_help=True)
 Reason = Annotated[str | None, typer.Option("--reason", help="Only of this reason: a code, or code:field.")]
-At = Annotated[list[str] | None, typer.Option("--at", help="Only the message at PARTITION:OFFSET; may be repeated.")]
+At = Annotated[
+    list[str] | None, typer.Option("--at", help="Only the message there, as `show` has it; may be repeated.")
+]
 
 
 @quarantine_app.command("list")
@@ -36,7 +38,7 @@ def list_command(
     told: list[dict[str, Any]] = []
     for one in [entity] if entity else ENTITIES:
         groups = (
-            quarantined(load_settings(), one)
+            quarantined(load_settings(), one, ["reason", "arrived_at"])
             .group_by("reason")
             .agg(pl.len(), pl.min("arrived_at").alias("first"), pl.max("arrived_at").alias("last"))
         )
@@ -66,7 +68,7 @@ def show(
     known_entities([entity])
     messages = chosen(quarantined(load_settings(), entity), reason, _places(at))
     for message in messages[:limit]:
-        typer.echo(f"{message.topic} {message.place}  {message.reason}")
+        typer.echo(f"{message.place}  {message.reason}")
         words = refusal_of(CONTRACTS[entity], message.value or b"")
         typer.echo(f"  the contract says: {words or 'nothing against it'}")
         typer.echo("  " + (message.value or b"").decode(errors="backslashreplace"))
@@ -92,7 +94,7 @@ def replay(
 
     known_entities([entity])
     if reason is None and not at:
-        raise UsageError("say which messages: --reason, or --at PARTITION:OFFSET")
+        raise UsageError("say which messages: --reason, or --at PARTITION:OFFSET as `show` has it")
     settings = load_settings()
     messages = chosen(quarantined(settings, entity), reason, _places(at))
     if not messages:
@@ -124,9 +126,9 @@ def replay(
 
 def _places(at: list[str] | None) -> list[str]:
     for place in at or ():
-        partition, _, offset = place.partition(":")
-        if not (partition.isdigit() and offset.isdigit()):
-            raise UsageError(f"--at {place}: write it as PARTITION:OFFSET, as 3:1024")
+        partition, _, offset = ":".join(place.split(":")[-2:]).partition(":")
+        if not (partition.isdecimal() and offset.isdecimal()):
+            raise UsageError(f"--at {place}: write it as `crm quarantine list` and `show` do, as 3:1024")
     return at or []
 
 

@@ -44,6 +44,8 @@ def show(
     if out is None:
         _show(rows.head(limit))
         return
+    if not out.absolute().parent.is_dir():
+        raise UsageError(f"--out {out}: there is no folder {out.absolute().parent}")
     if out.suffix == ".parquet":
         rows.write_parquet(out)
     elif out.suffix == ".ndjson":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -44,8 +45,8 @@ def maintain(
     Raises:
         UsageError: the retention is below its floor.
     """
-    if retention_hours < FLOOR_HOURS:
-        raise UsageError(f"a retention of {retention_hours:g} hours is too short: {FLOOR_HOURS:g} hour at least")
+    if not FLOOR_HOURS <= retention_hours < math.inf:
+        raise UsageError(f"a retention of {retention_hours:g} hours is none: {FLOOR_HOURS:g} hour at least")
     found: dict[str, Any] = {}
     for entity in entities:
         for layer in LAYERS:

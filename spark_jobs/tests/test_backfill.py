@@ -1,0 +1,58 @@
+"""Which files a backfill takes, and how each is read; what would be passed over or not fit is named."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from data_platform_core.contracts import CONTRACTS
+from data_platform_core.errors import UsageError
+from data_platform_core.settings import Settings
+from spark_jobs.batch import backfill
+from spark_jobs.batch.backfill import _messages_in, files_below
+
+GOOD = (Path(__file__).parents[2] / "data-platform-core/tests/contracts/events.1.minimal.pass.json").read_bytes()
+LINE = json.dumps(json.loads(GOOD)).encode() + b"\n"
+
+
+@pytest.fixture
+def settings():
+    return Settings()
+
+
+def test_a_name_is_no_pattern(spark, settings, tmp_path):
+    for name, lines in {"e[1].ndjson": 2, "e1.ndjson": 1, "e{x,y}?*.ndjson": 3}.items():
+        (tmp_path / name).write_bytes(LINE * lines)
+    pl.DataFrame([json.loads(GOOD)]).write_parquet(tmp_path / "p[1].parquet")
+    files = files_below(settings, str(tmp_path))
+    counts = {file.topic.rpartition("/")[2]: _messages_in(spark, file, CONTRACTS["events"]).count() for file in files}
+    assert counts == {"e[1].ndjson": 2, "e1.ndjson": 1, "e{x,y}?*.ndjson": 3, "p[1].parquet": 1}
+
+
+@pytest.mark.parametrize("name", ["_part.ndjson", ".x.ndjson"])
+def test_a_name_that_spark_passes_over_is_refused(settings, tmp_path, name):
+    (tmp_path / name).write_bytes(LINE)
+    with pytest.raises(UsageError, match=f"{name} would be passed over.*rename it"):
+        files_below(settings, str(tmp_path))
+
+
+def test_a_file_too_large_to_land_at_once_is_refused(settings, tmp_path, monkeypatch):
+    (tmp_path / "a.ndjson").write_bytes(LINE * 3)
+    pl.DataFrame({"n": range(100)}).write_parquet(tmp_path / "b.parquet")
+    monkeypatch.setattr(backfill, "_LARGEST_BYTES", len(LINE) * 3)
+    with pytest.raises(UsageError, match=r"b\.parquet is too large to land at once.*split it"):
+        files_below(settings, str(tmp_path))
+
+
+def test_what_is_no_parquet_is_named(settings, tmp_path):
+    (tmp_path / "b.parquet").write_bytes(LINE)
+    with pytest.raises(UsageError, match=r"b\.parquet cannot be read as Parquet"):
+        files_below(settings, str(tmp_path))
+
+
+def test_one_file_is_a_backfill_too_and_a_web_address_is_none(settings, tmp_path):
+    (tmp_path / "a.ndjson").write_bytes(LINE)
+    assert [file.bytes for file in files_below(settings, str(tmp_path / "a.ndjson"))] == [len(LINE)]
+    with pytest.raises(UsageError, match="a backfill reads a folder of this machine's, or s3://"):
+        files_below(settings, "http://x/y")
