@@ -25,7 +25,12 @@ from home_server.places import ROOT, env_bin
 
 
 @contextmanager
-def own_stack(settings: Settings, events_per_day: int, customers: int = 200_000) -> Iterator[Settings]:
+def own_stack(
+    settings: Settings,
+    events_per_day: int,
+    customers: int = 200_000,
+    components: Sequence[str] = ("kafka", "minio", "postgres"),
+) -> Iterator[Settings]:
     """A stack with its stores up; gives its settings, which the environment has for the block, too."""
     folder = Path(tempfile.mkdtemp(prefix="bench-", dir=settings.home))
     words = {
@@ -38,7 +43,7 @@ def own_stack(settings: Settings, events_per_day: int, customers: int = 200_000)
     before = {name: os.environ.get(name) for name in words}
     os.environ |= words
     try:
-        crm("up", "kafka", "minio", "postgres")
+        crm("up", *components)
         yield load_settings()
     finally:
         subprocess.run([str(settings.home / "bin" / "crm"), "reset", "--yes"], capture_output=True)

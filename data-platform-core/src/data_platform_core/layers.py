@@ -17,6 +17,14 @@ OWNER_FIELD = {
 }
 """The field whose value is a message's key in Kafka; an anonymous event is keyed by its visitor."""
 
+WHOLE_FIELD = {
+    "events": "session_id",
+    "orders": "order_id",
+    "products": "product_id",
+    "profiles": "customer_id",
+}
+"""The field that says of what whole a record is a part: models that sum it up are made again when it goes."""
+
 WAREHOUSE_TABLE = {
     "events": "warehouse.fct_events",
     "orders": "warehouse.fct_order_status",

@@ -8,13 +8,48 @@ import psycopg
 from psycopg import sql
 
 from data_platform_core.contracts import CONTRACTS
-from data_platform_core.derive.postgres import create_batch_index, create_table
-from data_platform_core.errors import ComponentFailed
+from data_platform_core.derive.postgres import create_batch_index, create_first_partition, create_table
+from data_platform_core.errors import ComponentFailed, CrmError
 from data_platform_core.settings import Settings
 
 DATABASE = "warehouse"
 PUBLISHER, MODELER, AIRFLOW = "crm_publisher", "crm_dbt", "airflow"
 
+_LAKE = """
+create table if not exists lake.deleted_keys (
+  entity text not null,
+  record_key text[] not null,
+  belongs_to text not null,
+  published_batch bigint not null,
+  primary key (entity, record_key)
+);
+create index if not exists deleted_keys_published_batch on lake.deleted_keys (published_batch);
+comment on table lake.deleted_keys is
+  'Keys that silver no longer has, of what whole each was a part, and the publish that took it out.';
+create or replace function lake.new_partition(entity text, batch bigint) returns void
+language plpgsql security definer set search_path = pg_catalog as $$
+begin
+  execute format('create table lake.%I (like lake.%I)', entity || '_from_' || batch, entity);
+  execute format('grant select, insert on lake.%I to crm_publisher', entity || '_from_' || batch);
+end $$;
+comment on function lake.new_partition is 'A table like a published one, to be filled and put into its place.';
+create or replace function lake.put_in_place(entity text, batch bigint) returns void
+language plpgsql security definer set search_path = pg_catalog as $$
+declare
+  parent regclass := format('lake.%I', entity)::regclass;
+  old regclass := (select inhrelid from pg_inherits where inhparent = parent);
+  new regclass := format('lake.%I', entity || '_from_' || batch)::regclass;
+begin
+  execute format('alter table %s add %s', new,
+    (select pg_get_constraintdef(oid) from pg_constraint where conrelid = parent and contype = 'p'));
+  execute format('create index on %s using brin (published_batch)', new);
+  execute format('alter table %s detach partition %s', parent, old);
+  execute format('drop table %s', old);
+  execute format('alter table %s attach partition %s default', parent, new);
+end $$;
+comment on function lake.put_in_place is 'Gives a filled table its key, and swaps it with what was published before.';
+revoke execute on function lake.new_partition, lake.put_in_place from public;
+"""
 _OPS = """
 create table if not exists ops.publish_runs (
   run_id text not null,
@@ -39,6 +74,14 @@ create table if not exists ops.publish_marks (
 );
 comment on table ops.publish_marks is 'How far each entity is published; moves in the transaction of its rows.';
 create sequence if not exists ops.published_batch;
+create table if not exists ops.model_marks (
+  model text not null,
+  entity text not null,
+  published_batch bigint not null,
+  next_batch bigint not null,
+  primary key (model, entity)
+);
+comment on table ops.model_marks is 'How far each model of dbt has each entity; moves in the transaction of its rows.';
 create table if not exists ops.gate_results (
   run_id text not null,
   entity text not null,
@@ -155,6 +198,17 @@ def _prepare_schemas(warehouse: psycopg.Connection) -> None:
     for contract in CONTRACTS.values():
         execute(create_table(contract))  # type: ignore[arg-type]
         execute(create_batch_index(contract))  # type: ignore[arg-type]
+        kind = execute(
+            "select relkind::text from pg_class where oid = %s::regclass", (f"lake.{contract.entity}",)
+        ).fetchone()
+        if kind != ("p",):
+            raise CrmError(
+                f"lake.{contract.entity} was made by an earlier version, whose tables cannot be replaced as a whole: "
+                "drop the schemas lake, staging, warehouse and marts and empty ops.publish_marks, or begin anew with "
+                "`crm reset`"
+            )
+        execute(create_first_partition(contract))  # type: ignore[arg-type]
+    execute(_LAKE)
     execute(_OPS)
     execute(f"grant {MODELER} to current_user")  # type: ignore[arg-type]
     for schema in ("staging", "warehouse", "marts"):
@@ -165,7 +219,9 @@ def _prepare_schemas(warehouse: psycopg.Connection) -> None:
         f"grant connect, temporary on database {DATABASE} to {MODELER}",
         f"grant usage on schema lake, ops to {PUBLISHER}, {MODELER}",
         f"grant select, insert, update, delete on all tables in schema lake to {PUBLISHER}",
+        f"grant execute on function lake.new_partition, lake.put_in_place to {PUBLISHER}",
         f"grant select on all tables in schema lake, ops to {MODELER}",
+        f"grant insert, update, delete on ops.model_marks to {MODELER}",
         f"grant select, insert, update on all tables in schema ops to {PUBLISHER}",
         f"grant usage on all sequences in schema ops to {PUBLISHER}",
     ):

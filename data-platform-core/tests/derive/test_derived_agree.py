@@ -59,7 +59,9 @@ def test_constraints_reach_the_gate():
 
 def test_dbt_source_lists_the_columns_of_the_published_tables():
     (source,) = yaml.safe_load(dbt_sources_text())["sources"]
-    for table in source["tables"]:
+    entities = [table for table in source["tables"] if table["name"] in CONTRACTS]
+    assert len(entities) == len(CONTRACTS)
+    for table in entities:
         columns = re.findall(r"^  (\w+) ", create_table(CONTRACTS[table["name"]]), re.M)
         assert [column["name"] for column in table["columns"]] == columns[:-1]
 

@@ -1,10 +1,33 @@
-with profiles as (
-    select * from {{ ref('stg_lake__profiles') }}
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='delete+insert',
+        unique_key='customer_id',
+        indexes=[{'columns': ['customer_id', 'valid_from']}, {'columns': ['published_batch'], 'type': 'brin'}],
+        pre_hook="{{ delete_gone('profiles', fingerprint('customer_id'), 'belongs_to') }}",
+    )
+}}
+
+-- a version that comes late moves the end of the one before it: all versions of its owner are made again
+with changed as (
+    select profiles.customer_id
+    from {{ ref('stg_lake__profiles') }} as profiles
+    where {{ is_new('profiles', 'profiles') }}
+    union
+    select profiles.customer_id
+    from {{ ref('stg_lake__profiles') }} as profiles
+    where {{ fingerprint('profiles.customer_id') }} in ({{ deleted_since('profiles', 'belongs_to') }})
+),
+
+profiles as (
+    select profiles.*
+    from {{ ref('stg_lake__profiles') }} as profiles
+    inner join changed on profiles.customer_id = changed.customer_id
 ),
 
 versions as (
     select
-        md5(customer_id || '/' || sequence) as customer_key,
+        {{ surrogate_key('customer_id', 'occurred_at') }} as customer_key,
         customer_id,
         grade,
         segment,
@@ -14,7 +37,7 @@ versions as (
         birth_year,
         has_marketing_consent,
         occurred_at as valid_from,
-        lead(occurred_at) over (partition by customer_id order by sequence) as valid_to,
+        lead(occurred_at) over (partition by customer_id order by occurred_at, sequence) as valid_to,
         published_batch
     from profiles
 )
@@ -23,3 +46,5 @@ select
     *,
     valid_to is null as is_current
 from versions
+-- of versions of one instant, the last by sequence
+where valid_to is null or valid_to > valid_from

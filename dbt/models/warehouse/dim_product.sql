@@ -1,10 +1,31 @@
-with products as (
-    select * from {{ ref('stg_lake__products') }}
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='delete+insert',
+        unique_key='product_id',
+        indexes=[{'columns': ['product_id', 'valid_from']}, {'columns': ['published_batch'], 'type': 'brin'}],
+        pre_hook="{{ delete_gone('products', 'product_id', 'belongs_to') }}",
+    )
+}}
+
+-- a version that comes late moves the end of the one before it: all versions of its owner are made again
+with changed as (
+    select products.product_id
+    from {{ ref('stg_lake__products') }} as products
+    where {{ is_new('products', 'products') }}
+    union
+    {{ deleted_since('products', 'belongs_to') }}
+),
+
+products as (
+    select products.*
+    from {{ ref('stg_lake__products') }} as products
+    inner join changed on products.product_id = changed.product_id
 ),
 
 versions as (
     select
-        md5(product_id || '/' || sequence) as product_key,
+        {{ surrogate_key('product_id', 'occurred_at') }} as product_key,
         product_id,
         category_path,
         split_part(category_path, '/', 1) as category,
@@ -15,7 +36,7 @@ versions as (
         restocked_at,
         is_active,
         occurred_at as valid_from,
-        lead(occurred_at) over (partition by product_id order by sequence) as valid_to,
+        lead(occurred_at) over (partition by product_id order by occurred_at, sequence) as valid_to,
         published_batch
     from products
 )
@@ -24,3 +45,5 @@ select
     *,
     valid_to is null as is_current
 from versions
+-- of versions of one instant, the last by sequence
+where valid_to is null or valid_to > valid_from

@@ -1,8 +1,22 @@
-{{ config(materialized='incremental', incremental_strategy='delete+insert', unique_key='order_event_id') }}
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='delete+insert',
+        unique_key='order_event_id',
+        indexes=[
+            {'columns': ['order_event_id'], 'unique': true},
+            {'columns': ['order_id']},
+            {'columns': ['published_batch'], 'type': 'brin'},
+        ],
+        pre_hook="{{ delete_gone('orders', 'order_event_id', 'second_key') }}",
+    )
+}}
+-- depends_on: {{ ref('stg_lake__deleted_keys') }}
 
 with orders as (
-    select * from {{ ref('stg_lake__orders') }}
-    {{ since_last_batch() }}
+    select *
+    from {{ ref('stg_lake__orders') }} as orders
+    where {{ is_new('orders', 'orders') }}
 )
 
 select

@@ -21,13 +21,21 @@ PUBLISHED_COLUMNS = (
 
 
 def create_table(contract: type[Record]) -> str:
-    """The statement that creates the published table of a contract."""
+    """The statement that creates the published table of a contract.
+
+    It has one partition, for everything, which a load of the whole puts another one in place of: what refers to the
+    table stays as it is, and readers see the one or the other.
+    """
     columns = [
         f"{field.name} {_TYPES[field.kind]}{'' if field.is_nullable else ' not null'}" for field in fields_of(contract)
     ]
     columns += [f"{name} {kind} not null" for name, kind, _ in PUBLISHED_COLUMNS]
-    columns.append(f"primary key ({', '.join(contract.key)})")
-    return f"create table if not exists lake.{contract.entity} (\n  " + ",\n  ".join(columns) + "\n)"
+    columns.append(_key(contract))
+    return (
+        f"create table if not exists lake.{contract.entity} (\n  "
+        + ",\n  ".join(columns)
+        + f"\n) partition by list ({contract.key[0]})"
+    )
 
 
 def create_batch_index(contract: type[Record]) -> str:
@@ -36,3 +44,20 @@ def create_batch_index(contract: type[Record]) -> str:
         f"create index if not exists {contract.entity}_published_batch"
         f" on lake.{contract.entity} using brin (published_batch)"
     )
+
+
+def create_first_partition(contract: type[Record]) -> str:
+    """The statement that gives a published table its partition, where it has none."""
+    return (
+        f"do $$ begin if not exists (select from pg_inherits where inhparent = 'lake.{contract.entity}'::regclass) then"
+        f" create table {partition_of(contract, 0)} partition of lake.{contract.entity} default; end if; end $$"
+    )
+
+
+def partition_of(contract: type[Record], batch: int) -> str:
+    """The name of the partition that a publish of the whole fills."""
+    return f"lake.{contract.entity}_from_{batch}"
+
+
+def _key(contract: type[Record]) -> str:
+    return f"primary key ({', '.join(contract.key)})"

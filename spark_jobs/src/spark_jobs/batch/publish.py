@@ -1,51 +1,70 @@
-"""Publish: silver → PostgreSQL schema `lake`, by Delta's change feed, exactly once.
+"""Publish: silver → PostgreSQL schema `lake`, exactly once.
 
 A run fixes, per entity, the versions (from, to] it takes, under its run id, before it reads; a retry
 or a cleared task takes the same ones. Rows and the mark that says how far the entity is published
 commit in one transaction, under a lock, so that runs side by side, killed or repeated, end the same.
+
+A first load, or a replay of everything, takes silver as it is at `to`: it fills a partition of its own,
+which gets its key when it is full and takes the old one's place. Every later run takes what changed, by
+Delta's change feed: rows cross into a temporary table and are applied from there as a set. What silver
+no longer has leaves its key in `lake.deleted_keys`, which increments downstream follow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 import psycopg
 import pyarrow as pa
 from deltalake import DeltaTable
 from pgpq import ArrowToPostgresBinaryEncoder
+from pgpq.encoders import StringEncoderBuilder
+from pgpq.schema import Jsonb
 
 from data_platform_core.contracts import CONTRACTS, Record
 from data_platform_core.derive.fields import fields_of
+from data_platform_core.derive.postgres import partition_of
 from data_platform_core.errors import ComponentFailed, CrmError
-from data_platform_core.layers import published_table
+from data_platform_core.layers import WHOLE_FIELD, published_table
 from data_platform_core.ledger.stores import open_table
 from data_platform_core.settings import Settings
 from data_platform_core.warehouse import connect
 
+_CHANGE = {"_change_type": "change_type", "_commit_version": "commit_version"}
+
 
 @dataclass(frozen=True)
 class Window:
-    """The versions of an entity's silver table that a run takes: (from, to]."""
+    """The versions of an entity's silver table that a run takes: (from, to]; all of it where `from` is -1."""
 
     entity: str
     table_id: str
     from_version: int
     to_version: int
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the run takes the table as it is at `to_version`."""
+        return self.from_version < 0
+
 
 @dataclass(frozen=True)
 class Published:
-    """What a run did with an entity: rows changed in PostgreSQL; 0 where all was there already."""
+    """What a run did with an entity: rows read, and rows changed in PostgreSQL; 0 where all was there already."""
 
     window: Window
     rows_read: int
     rows_written: int
 
 
-def publish(settings: Settings, run_id: str, entities: Iterable[str]) -> list[Published]:
+def publish(settings: Settings, run_id: str, entities: Iterable[str], whole: bool = False) -> list[Published]:
     """Publish what silver has of these entities under a run id.
+
+    Args:
+        whole: replace what is published by all that silver has, instead of bringing what changed.
 
     Raises:
         ComponentFailed: the lake or the warehouse is out of reach, or went away in the middle.
@@ -53,7 +72,7 @@ def publish(settings: Settings, run_id: str, entities: Iterable[str]) -> list[Pu
     """
     try:
         with connect(settings) as connection:
-            done = (_publish_entity(connection, settings, run_id, entity) for entity in entities)
+            done = (_publish_entity(connection, settings, run_id, entity, whole) for entity in entities)
             return [published for published in done if published is not None]
     except psycopg.Error as error:
         raise ComponentFailed(
@@ -62,15 +81,17 @@ def publish(settings: Settings, run_id: str, entities: Iterable[str]) -> list[Pu
         ) from None
 
 
-def _publish_entity(connection: psycopg.Connection, settings: Settings, run_id: str, entity: str) -> Published | None:
+def _publish_entity(
+    connection: psycopg.Connection, settings: Settings, run_id: str, entity: str, whole: bool
+) -> Published | None:
     table = open_table(settings, "silver", entity)
     if table is None:
         _check_never_published(connection, entity)
         return None  # a stack so young that the stream has not created the table
-    window = fix_window(connection, table, run_id, entity)
-    changes = changes_of(table, window, CONTRACTS[entity])
-    written = apply(connection, run_id, window, changes)
-    return Published(window, len(changes), written)
+    window = fix_window(connection, table, run_id, entity, whole)
+    if window.to_version <= window.from_version:
+        return Published(window, 0, 0)
+    return apply(connection, run_id, window, table)
 
 
 def _check_never_published(connection: psycopg.Connection, entity: str) -> None:
@@ -80,7 +101,9 @@ def _check_never_published(connection: psycopg.Connection, entity: str) -> None:
         )
 
 
-def fix_window(connection: psycopg.Connection, table: DeltaTable, run_id: str, entity: str) -> Window:
+def fix_window(
+    connection: psycopg.Connection, table: DeltaTable, run_id: str, entity: str, whole: bool = False
+) -> Window:
     """The versions that this run takes; fixed at its first call, the same ever after.
 
     Raises:
@@ -99,7 +122,7 @@ def fix_window(connection: psycopg.Connection, table: DeltaTable, run_id: str, e
         connection.execute(
             "insert into ops.publish_runs (run_id, entity, table_id, from_version, to_version)"
             " values (%s, %s, %s, %s, %s) on conflict do nothing",
-            (run_id, entity, table_id, mark[1] if mark else -1, table.version()),
+            (run_id, entity, table_id, mark[1] if mark and not whole else -1, table.version()),
         )
         fixed = connection.execute(
             "select table_id, from_version, to_version from ops.publish_runs where run_id = %s and entity = %s",
@@ -109,40 +132,20 @@ def fix_window(connection: psycopg.Connection, table: DeltaTable, run_id: str, e
     return Window(entity, *fixed)
 
 
-def changes_of(table: DeltaTable, window: Window, contract: type[Record]) -> pl.DataFrame:
-    """The last change of every key within the window, with the column `is_deleted`."""
-    names = [field.name for field in fields_of(contract)]
-    if window.to_version <= window.from_version:
-        return pl.DataFrame(schema=dict.fromkeys([*names, "is_deleted"], pl.Null))
-    feed = table.load_cdf(starting_version=window.from_version + 1, ending_version=window.to_version)
-    frame = pl.from_arrow(pa.table(feed))
-    assert isinstance(frame, pl.DataFrame)
-    return (
-        frame.filter(pl.col("_change_type") != "update_preimage")
-        .sort("_commit_version", maintain_order=True)
-        .unique(list(contract.key), keep="last", maintain_order=True)
-        .with_columns(is_deleted=pl.col("_change_type") == "delete")
-        .select(*names, "is_deleted")
-    )
-
-
-def apply(connection: psycopg.Connection, run_id: str, window: Window, changes: pl.DataFrame) -> int:
-    """Bring changes and mark into PostgreSQL in one transaction; returns how many rows changed.
+def apply(connection: psycopg.Connection, run_id: str, window: Window, table: DeltaTable) -> Published:
+    """Bring a window's rows and the mark into PostgreSQL in one transaction.
 
     Where a later run has published these versions already, nothing is done: replaying older changes
     over newer ones could bring back what was deleted since.
     """
     with connection.transaction():
         connection.execute("select pg_advisory_xact_lock(hashtext('crm.publish.' || %s))", (window.entity,))
-        mark = connection.execute(
-            "select version from ops.publish_marks where entity = %s", (window.entity,)
-        ).fetchone()
-        if mark and mark[0] >= window.to_version:
-            return 0
+        if _is_published(connection, run_id, window):
+            return Published(window, 0, 0)
         row = connection.execute("select nextval('ops.published_batch')").fetchone()
         assert row is not None
         batch = int(row[0])
-        written = _write(connection, window.entity, batch, changes) if len(changes) else 0
+        read, written = (_replace if window.is_whole else _change)(connection, window, table, batch)
         connection.execute(
             "insert into ops.publish_marks (entity, table_id, version, published_batch) values (%s, %s, %s, %s)"
             " on conflict (entity) do update"
@@ -152,37 +155,113 @@ def apply(connection: psycopg.Connection, run_id: str, window: Window, changes: 
         connection.execute(
             "update ops.publish_runs set published_batch = %s, rows_read = %s, rows_written = %s, published_at = now()"
             " where run_id = %s and entity = %s",
-            (batch, len(changes), written, run_id, window.entity),
+            (batch, read, written, run_id, window.entity),
         )
-    return written
+    return Published(window, read, written)
 
 
-def _write(connection: psycopg.Connection, entity: str, batch: int, changes: pl.DataFrame) -> int:
-    contract = CONTRACTS[entity]
-    fields = fields_of(contract)
-    target = published_table(entity)
-    key = ", ".join(contract.key)
-    names = [field.name for field in fields]
-    nested = [field.name for field in fields if field.kind == "parts"]
-    # a nested column crosses as JSON text, wrapped into an object, since Polars encodes structs only
-    staged = changes.with_columns(pl.struct(name).struct.json_encode().alias(name) for name in nested)
-    _copy(connection, staged, {field.name: field.kind for field in fields})
-    values = ", ".join(f"(s.{name}::jsonb) -> '{name}'" if name in nested else f"s.{name}" for name in names)
-    columns = ", ".join(names)
+def _is_published(connection: psycopg.Connection, run_id: str, window: Window) -> bool:
+    """Whether this run is done, or a later one has published its versions."""
+    done = connection.execute(
+        "select published_batch is not null from ops.publish_runs where run_id = %s and entity = %s",
+        (run_id, window.entity),
+    ).fetchone()
+    mark = connection.execute("select version from ops.publish_marks where entity = %s", (window.entity,)).fetchone()
+    if done and done[0]:
+        return True
+    return mark is not None and (mark[0] > window.to_version or (mark[0] == window.to_version and not window.is_whole))
+
+
+# --- all of it --------------------------------------------------------------------------------
+
+
+def _replace(connection: psycopg.Connection, window: Window, table: DeltaTable, batch: int) -> tuple[int, int]:
+    """Fill a new partition with silver as it is at the window's end, and put it into the old one's place."""
+    contract = CONTRACTS[window.entity]
+    old, new = published_table(window.entity), partition_of(contract, batch)
+    connection.execute("select lake.new_partition(%s, %s)", (window.entity, batch))
+    now = connection.execute("select now()").fetchone()
+    assert now is not None
+    table.load_as_version(window.to_version)
+    names = [field.name for field in fields_of(contract)]
+    brought = [pl.lit(batch, pl.Int64).alias("published_batch"), pl.lit(now[0]).cast(_INSTANT).alias("published_at")]
+    frames = (
+        _as_published(frame, contract).select(*names, *brought)
+        for frame in _frames(table.to_pyarrow_dataset().to_batches(columns=names))
+    )
+    read = _copy(connection, new, frames, contract)
+    connection.execute(
+        f"with gone as (select * from {old} o where not exists"  # type: ignore[arg-type]
+        f" (select from {new} n where ({key_of('n', contract)}) = ({key_of('o', contract)})))"
+        + _note_gone(contract, batch)
+    )
+    connection.execute("select lake.put_in_place(%s, %s)", (window.entity, batch))
+    return read, read
+
+
+# --- what changed -----------------------------------------------------------------------------
+
+
+def _change(connection: psycopg.Connection, window: Window, table: DeltaTable, batch: int) -> tuple[int, int]:
+    """Bring what changed within the window; returns how many changes silver has, and how many rows they changed."""
+    contract = CONTRACTS[window.entity]
+    names = [field.name for field in fields_of(contract)]
+    connection.execute("drop table if exists stage")
+    columns = ", ".join(f"{field.name} {_STAGE_TYPES[field.kind]}" for field in fields_of(contract))
+    connection.execute(
+        f"create temporary table stage ({columns}, change_type text, commit_version bigint) on commit drop"  # type: ignore[arg-type]
+    )
+    feed = table.load_cdf(starting_version=window.from_version + 1, ending_version=window.to_version)
+    frames = (
+        _as_published(frame, contract)
+        .rename(_CHANGE)
+        .filter(pl.col("change_type") != "update_preimage")
+        .select(*names, "change_type", pl.col("commit_version").cast(pl.Int64))
+        for frame in _frames(feed)
+    )
+    read = _copy(connection, "stage", frames, contract)
+    return read, _apply_stage(connection, contract, batch)
+
+
+def _apply_stage(connection: psycopg.Connection, contract: type[Record], batch: int) -> int:
+    """Apply the last change of each key that `stage` holds; returns how many rows that changed."""
+    target, key = published_table(contract.entity), ", ".join(contract.key)
+    # the last change of a key: of one version, what is there after it
+    connection.execute(
+        f"create temporary table change on commit drop as select distinct on ({key}) * from stage"  # type: ignore[arg-type]
+        f" order by {key}, commit_version desc, change_type = 'delete'"
+    )
+    deleted = connection.execute(
+        f"with gone as (delete from {target} as held using change as s where s.change_type = 'delete'"  # type: ignore[arg-type]
+        f" and ({key_of('held', contract)}) = ({key_of('s', contract)}) returning held.*)" + _note_gone(contract, batch)
+    ).rowcount
+    names = [field.name for field in fields_of(contract)]
     others = [name for name in names if name not in contract.key]
     held = ", ".join(f"held.{name}" for name in others)
     new = ", ".join(f"excluded.{name}" for name in others)
     assignments = ", ".join(f"{name} = excluded.{name}" for name in [*others, "published_batch", "published_at"])
-    deleted = connection.execute(
-        f"delete from {target} as held using stage as s where s.is_deleted and ({key_of('held', contract)})"  # type: ignore[arg-type]
-        f" = ({key_of('s', contract)})"
-    ).rowcount
+    columns = ", ".join(names)
     upserted = connection.execute(
         f"insert into {target} as held ({columns}, published_batch, published_at)"  # type: ignore[arg-type]
-        f" select {values}, {batch}, now() from stage as s where not s.is_deleted"
+        f" select {columns}, {batch}, now() from change where change_type != 'delete'"
         f" on conflict ({key}) do update set {assignments} where ({held}) is distinct from ({new})"
     ).rowcount
     return int(deleted + upserted)
+
+
+def _note_gone(contract: type[Record], batch: int) -> str:
+    """The end of a statement that keeps the keys of the rows of `gone`; customers, who may be forgotten, as hashes."""
+
+    def text_of(name: str) -> str:
+        as_text = f"gone.{name}::text"
+        return f"encode(sha256(convert_to({as_text}, 'UTF8')), 'hex')" if name == "customer_id" else as_text
+
+    key = ", ".join(map(text_of, contract.key))
+    return (
+        " insert into lake.deleted_keys (entity, record_key, belongs_to, published_batch)"
+        f" select '{contract.entity}', array[{key}], {text_of(WHOLE_FIELD[contract.entity])}, {batch} from gone"
+        " on conflict (entity, record_key) do update set published_batch = excluded.published_batch"
+    )
 
 
 def key_of(alias: str, contract: type[Record]) -> str:
@@ -190,21 +269,48 @@ def key_of(alias: str, contract: type[Record]) -> str:
     return ", ".join(f"{alias}.{name}" for name in contract.key)
 
 
-_STAGE_TYPES = {"text": "text", "integer": "bigint", "boolean": "boolean", "instant": "timestamptz", "parts": "text"}
+# --- rows on their way ------------------------------------------------------------------------
+
+_STAGE_TYPES = {"text": "text", "integer": "bigint", "boolean": "boolean", "instant": "timestamptz", "parts": "jsonb"}
+_INSTANT = pl.Datetime("us", "UTC")
 
 
-def _copy(connection: psycopg.Connection, rows: pl.DataFrame, kinds: dict[str, str]) -> None:
-    """COPY rows into the temporary table `stage`, in PostgreSQL's binary format."""
-    columns = ", ".join(f"{name} {_STAGE_TYPES[kind]}" for name, kind in kinds.items())
-    connection.execute("drop table if exists stage")
-    connection.execute(f"create temporary table stage ({columns}, is_deleted boolean) on commit drop")  # type: ignore[arg-type]
-    table = _plain_strings(rows.to_arrow())
-    encoder = ArrowToPostgresBinaryEncoder(table.schema)
-    with connection.cursor() as cursor, cursor.copy("copy stage from stdin with (format binary)") as copy:
-        copy.write(encoder.write_header())
-        for part in table.to_batches(max_chunksize=64_000):
-            copy.write(encoder.write_batch(part))
-        copy.write(encoder.finish())
+def _frames(batches: Iterable[Any]) -> Iterator[pl.DataFrame]:
+    """Arrow's batches, of whichever library, as frames."""
+    return (frame for frame in map(pl.DataFrame, batches) if len(frame))
+
+
+def _as_published(frame: pl.DataFrame, contract: type[Record]) -> pl.DataFrame:
+    """Nested columns as JSON text; Polars encodes structs only, so the list is taken out of one of its own."""
+    nested = [field.name for field in fields_of(contract) if field.kind == "parts"]
+    return frame.with_columns(
+        pl.struct(name).struct.json_encode().str.slice(len(f'{{"{name}":')).str.head(-1).alias(name) for name in nested
+    )
+
+
+def _copy(connection: psycopg.Connection, target: str, frames: Iterable[pl.DataFrame], contract: type[Record]) -> int:
+    """COPY frames into a table of the same columns, in PostgreSQL's binary format; returns how many rows."""
+    nested = {field.name for field in fields_of(contract) if field.kind == "parts"}
+    rows, encoder = 0, None
+    with connection.cursor() as cursor, cursor.copy(f"copy {target} from stdin with (format binary)") as copy:  # type: ignore[arg-type]
+        for frame in frames:
+            table = _plain_strings(frame.to_arrow())
+            if encoder is None:
+                kinds = {
+                    name: StringEncoderBuilder.new_with_output(table.schema.field(name), Jsonb()) for name in nested
+                }
+                builders = {
+                    name: ArrowToPostgresBinaryEncoder.infer_encoder(table.schema.field(name))
+                    for name in table.column_names
+                }
+                encoder = ArrowToPostgresBinaryEncoder.new_with_encoders(table.schema, builders | kinds)
+                copy.write(encoder.write_header())
+            for part in table.to_batches(max_chunksize=64_000):
+                copy.write(encoder.write_batch(part))
+            rows += len(frame)
+        if encoder is not None:
+            copy.write(encoder.finish())
+    return rows
 
 
 def _plain_strings(table: pa.Table) -> pa.Table:

@@ -75,7 +75,7 @@ def forget_command(
     """Forget a customer: out of silver, quarantine and bronze, out of what is published, and out of old files.
 
     Kafka keeps its messages until the topic's retention ends them; what still comes of the customer is kept out. The
-    models of the warehouse have the customer until `dbt run --full-refresh`.
+    models of the warehouse have the customer until they are built next.
     """
     from spark_jobs.batch.publish import publish  # heavy: only where it is used
     from spark_jobs.maintenance.fingerprint import fingerprint_of
@@ -96,7 +96,7 @@ def forget_command(
             if "must be published" not in str(error) or attempt == _PURGE_TRIES:
                 raise
     typer.echo(f"forgotten; the tombstone is {fingerprint}")
-    typer.echo("the warehouse's models forget by `cd dbt && dbt run --full-refresh`")
+    typer.echo("the warehouse's models forget when they are built next: `cd dbt && dbt run`")
 
 
 def requests_command() -> None:

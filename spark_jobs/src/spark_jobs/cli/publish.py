@@ -15,12 +15,13 @@ from spark_jobs.batch.publish import publish
 def publish_command(
     run: Annotated[str, typer.Option(help="Run id: the same id takes the same versions again.")],
     entities: Annotated[list[str] | None, typer.Argument(help="Which entities; all without it.")] = None,
+    whole: Annotated[bool, typer.Option(help="Replace what is published by all that silver has.")] = False,
 ) -> None:
     """Publish what silver has to PostgreSQL, exactly once."""
     unknown = sorted(set(entities or ()) - set(ENTITIES))
     if unknown:
         raise UsageError(f"no entity {', '.join(unknown)}: there are {', '.join(ENTITIES)}")
-    published = publish(load_settings(), run, entities or ENTITIES)
+    published = publish(load_settings(), run, entities or ENTITIES, whole)
     if not published:
         typer.echo("the lake has no tables yet: nothing to publish")
     for done in published:

@@ -46,7 +46,9 @@ def maintain(
         UsageError: the retention is below its floor.
     """
     if not FLOOR_HOURS <= retention_hours < math.inf:
-        raise UsageError(f"a retention of {retention_hours:g} hours is too short, or none: {FLOOR_HOURS:g} hour at least")
+        raise UsageError(
+            f"a retention of {retention_hours:g} hours is too short, or none: {FLOOR_HOURS:g} hour at least"
+        )
     found: dict[str, Any] = {}
     for entity in entities:
         for layer in LAYERS:

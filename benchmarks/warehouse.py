@@ -1,0 +1,142 @@
+"""The warehouse under load: ten million events from silver into PostgreSQL and on to all marts.
+
+On a stack of its own with PostgreSQL only; silver is written here, by delta-rs, from the world's own files.
+
+- `first load`, `replay`: `publish` of the whole, client and server together, with key and indexes, against
+  PostgreSQL's own `COPY` of the same rows as CSV into a table without a key, in the same run.
+- `to all marts`: the same load and `dbt run` of all models, against the same `COPY`.
+- `a day's increment`: a day more, publish and `dbt run`, against the full refresh of all models.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pyarrow.dataset as ds
+from deltalake import DeltaTable, write_deltalake
+from parts.stacks import crm, own_stack
+from rich.console import Console
+
+from data_platform_core.contracts import CONTRACTS, ENTITIES
+from data_platform_core.derive.fields import fields_of
+from data_platform_core.errors import CrmError
+from data_platform_core.layers import published_table
+from data_platform_core.settings import Settings
+from data_platform_core.warehouse import connect
+from home_server.benchmarks import Measure
+from home_server.environment import process_environment
+from home_server.places import ROOT, env_bin
+from spark_jobs.batch.publish import apply, fix_window
+
+FIRST, LAST, NEXT = "2025-11-01", "2026-10-30", "2026-10-31"
+EVENTS_PER_DAY = 25_000
+"""In the shop's first year, which grows: about ten million in the year."""
+
+
+def run(settings: Settings, console: Console) -> list[Measure]:
+    """Measure all of it; takes about a quarter of an hour."""
+    with own_stack(settings, EVENTS_PER_DAY, customers=100_000, components=("postgres",)) as own:
+        folder = own.stack_dir / "files"
+        _make(own, folder, FIRST, LAST)
+        rows = DeltaTable(str(own.stack_dir / "silver" / "events")).to_pyarrow_dataset().count_rows()
+        copied = _timed(_copied(own, _as_csv(own), rows))
+        loaded = {entity: _timed(lambda entity=entity: _publish(own, "first", entity)) for entity in ENTITIES}
+        replayed = _timed(lambda: _publish(own, "again", "events", whole=True))
+        modelled = _timed(lambda: _dbt(own, "run"))
+        refreshed = _timed(lambda: _dbt(own, "run", "--full-refresh"))
+        _make(own, folder, NEXT, NEXT)
+        published = _timed(lambda: [_publish(own, "day", entity) for entity in ENTITIES])
+        increment = _timed(lambda: _dbt(own, "run"))
+        idle = _timed(lambda: _dbt(own, "run"))
+    told = {"COPY": copied, **{f"publish {name}": seconds for name, seconds in loaded.items()}, "replay": replayed,
+            "models": modelled, "full refresh": refreshed, "a day: publish": published, "a day: models": increment,
+            "models, nothing new": idle}  # fmt: skip
+    console.print("[dim]" + ", ".join(f"{name} {seconds:,.1f} s" for name, seconds in told.items()) + "[/dim]")
+    whole = sum(loaded.values()) + modelled
+    return [
+        Measure(f"first load of {rows:,} events", loaded["events"], "s", copied, "lower", 1.5, True),
+        Measure("replay of all of them", replayed, "s", copied, "lower", 2.0, True),
+        Measure("silver to all marts", whole, "s", copied, "lower", 15.0, True),
+        Measure("a day's increment of all models", increment, "s", refreshed, "lower", 0.1, True),
+    ]
+
+
+def _make(own: Settings, folder: Path, first: str, last: str) -> None:
+    """Make days of the world and append them to silver."""
+    crm(
+        "generate",
+        "backfill",
+        "--from",
+        first,
+        "--to",
+        last,
+        "--out",
+        str(folder),
+        "--format",
+        "parquet",
+        "--workers",
+        "2",
+    )
+    for entity in ENTITIES:
+        files = ds.dataset(str(folder / entity), format="parquet", exclude_invalid_files=False)
+        names = [field.name for field in fields_of(CONTRACTS[entity])]
+        write_deltalake(
+            str(own.stack_dir / "silver" / entity), files.scanner(columns=names).to_reader(), mode="append",
+            configuration={"delta.enableChangeDataFeed": "true"},
+        )  # fmt: skip
+        shutil.rmtree(folder / entity)
+
+
+def _as_csv(own: Settings) -> Path:
+    target = own.stack_dir / "events.csv"
+    pl.scan_delta(str(own.stack_dir / "silver" / "events")).sink_csv(target)
+    return target
+
+
+def _copied(own: Settings, file: Path, rows: int) -> Callable[[], None]:
+    """PostgreSQL's own COPY of a file into a bare table."""
+    with connect(own, "crm_publisher") as connection:
+        connection.execute(f"create table lake.bare (like {published_table('events')})")  # type: ignore[arg-type]
+        connection.execute("alter table lake.bare drop column published_batch, drop column published_at")
+
+    def copy() -> None:
+        with connect(own, "crm_publisher") as connection, file.open("rb") as source:
+            with connection.cursor().copy("copy lake.bare from stdin with (format csv, header)") as target:
+                while part := source.read(2**20):
+                    target.write(part)
+            held = connection.execute("select count(*) from lake.bare").fetchone()
+            if held != (rows,):
+                raise CrmError(f"{rows:,} rows in, {held} out: no figure counts")
+            connection.execute("drop table lake.bare")
+
+    return copy
+
+
+def _publish(own: Settings, run_id: str, entity: str, whole: bool = False) -> None:
+    with connect(own) as connection:
+        table = DeltaTable(str(own.stack_dir / "silver" / entity))
+        done = apply(connection, run_id, fix_window(connection, table, run_id, entity, whole), table)
+        count = connection.execute(f"select count(*) from {published_table(entity)}").fetchone()  # type: ignore[arg-type]
+    held = table.to_pyarrow_dataset().count_rows()
+    if not done.rows_written or count != (held,):
+        raise CrmError(f"{held:,} rows of {entity} in silver, {count} published: no figure counts")
+
+
+def _dbt(own: Settings, *words: str) -> None:
+    done = subprocess.run(
+        [env_bin(own, "dbt", "dbt"), *words], cwd=ROOT / "dbt", env=process_environment(own), capture_output=True,
+        text=True,
+    )  # fmt: skip
+    if done.returncode:
+        raise CrmError(f"dbt {' '.join(words)} failed: {done.stdout[-3000:]}")
+
+
+def _timed(work: Callable[[], object]) -> float:
+    started = time.monotonic()
+    work()
+    return time.monotonic() - started

@@ -1,0 +1,54 @@
+{#- How far each model has each entity stands in `ops.model_marks`, per relation. A model notes how far its sources
+    are before it reads, and makes that its mark in the transaction of its rows: what came while it ran is taken
+    again. Increments follow the publish, never event time: a late record is taken whenever it comes. -#}
+
+{% macro begin_increment() -%}
+    {#- a model is never further than what it is built on -#}
+    {%- set upstream = [] -%}
+    {%- if execute -%}
+        {%- for id in model.depends_on.nodes if id in graph.nodes and graph.nodes[id].resource_type == 'model' -%}
+            {%- do upstream.append("'" ~ graph.nodes[id].relation_name ~ "'") -%}
+        {%- endfor -%}
+    {%- endif -%}
+    insert into ops.model_marks as held (model, entity, published_batch, next_batch)
+    select '{{ this }}', known.entity, 0, min(known.published_batch)
+    from (
+        select marks.entity, marks.published_batch from ops.publish_marks as marks
+        {% if upstream %}
+        union all
+        select marks.entity, marks.published_batch from ops.model_marks as marks
+        where marks.model in ({{ upstream | join(', ') }})
+        {% endif %}
+    ) as known
+    group by known.entity
+    on conflict (model, entity) do update set next_batch = excluded.next_batch
+{%- endmacro %}
+
+{% macro end_increment() -%}
+    update ops.model_marks set published_batch = next_batch where model = '{{ this }}'
+{%- endmacro %}
+
+{% macro last_batch(entity) -%}
+    (
+        select coalesce(max(mark.published_batch), 0) from ops.model_marks as mark
+        where mark.model = '{{ this }}' and mark.entity = '{{ entity }}'
+    )
+{%- endmacro %}
+
+{% macro is_new(entity, alias) -%}
+    {#- whether a row came since this model was built last; all rows where it is built from nothing -#}
+    {% if is_incremental() %}{{ alias }}.published_batch > {{ last_batch(entity) }}{% else %}true{% endif %}
+{%- endmacro %}
+
+{% macro deleted_since(entity, part) -%}
+    {#- the `first_key`, `second_key` or `belongs_to` of what silver gave up since this model was built last -#}
+    select gone.{{ part }} from {{ ref('stg_lake__deleted_keys') }} as gone
+    where gone.entity = '{{ entity }}' and {{ is_new(entity, 'gone') }}
+{%- endmacro %}
+
+{% macro delete_gone(entity, column, part) -%}
+    {#- for a pre-hook: takes out the rows of what silver gave up -#}
+    {% if is_incremental() %}
+    delete from {{ this }} where {{ column }} in ({{ deleted_since(entity, part) }})
+    {% endif %}
+{%- endmacro %}
