@@ -65,6 +65,11 @@ class Warehouse:
             ).fetchall()
         return {name: self.rows(name) for (name,) in sorted(tables)}
 
+    def row(self, query, *values):
+        """The one row of a query."""
+        with connect(self._settings, "crm_dbt") as connection:
+            return connection.execute(query, values or None).fetchone()
+
     def rows(self, table):
         """The rows of a table, as text, without regard to their order."""
         with connect(self._settings, "crm_dbt") as connection:
@@ -90,6 +95,7 @@ def test_daily_increments_are_a_full_refresh(warehouse):
         warehouse.publish(f"day-{number}")
         warehouse.dbt("run")
         warehouse.publish(f"day-{number}")  # a task that is run twice
+    check_numbers(warehouse, {entity: pl.concat(day[entity] for day in made) for entity in ENTITIES})
     gone = made[0]["orders"]["customer_id"][0]
     assert any(gone in row for row in warehouse.models()["warehouse.fct_sessions"])
     forget(warehouse, gone)
@@ -104,6 +110,44 @@ def test_daily_increments_are_a_full_refresh(warehouse):
     for name, rows in by_increments.items():
         assert rows == from_nothing[name], f"{name}: {len(rows)} rows by increments, {len(from_nothing[name])} at once"
         assert rows, name
+
+
+def check_numbers(warehouse, made):
+    """The marts' sums are those of the records made, counted here without any SQL of dbt's."""
+    day = pl.col("at").dt.convert_time_zone(load_settings().shop_time_zone).dt.date().alias("day")
+    orders = made["orders"].sort("sequence").group_by("order_id").last()
+    returned = orders.filter(pl.col("status") != "paid")["total_minor"].sum()
+    gross = orders["total_minor"].sum()
+    sums = "sum(order_count), sum(gross_revenue_minor), sum(returned_minor)"
+    assert warehouse.row(f"select {sums} from marts.revenue_by_segment_and_day") == (len(orders), gross, returned)
+    sums = "count(*), sum(order_count), sum(gross_revenue_minor), sum(net_revenue_minor)"
+    customers = made["profiles"]["customer_id"].n_unique()
+    assert warehouse.row(f"select {sums} from marts.customer_360") == (customers, len(orders), gross, gross - returned)
+    sums = "sum(first_touch_revenue_minor), sum(last_touch_revenue_minor), round(sum(linear_revenue_minor))"
+    assert warehouse.row(f"select {sums} from marts.campaign_attribution") == (gross - returned,) * 3
+    pieces = made["orders"].group_by("order_id").first()["lines"].explode().struct.field("quantity").sum()
+    assert warehouse.row("select sum(quantity) from marts.product_performance") == (pieces,)
+    visits = (
+        made["events"]
+        .group_by("session_id")
+        .agg(
+            pl.max("customer_id"),
+            pl.min("occurred_at").alias("at"),
+            (pl.col("event_type") == "purchase").any().alias("has"),
+        )
+    )
+    sums = "sum(session_count), sum(purchase_count)"
+    assert warehouse.row(f"select {sums} from marts.funnel_by_channel_and_device") == (len(visits), visits["has"].sum())
+    came = visits.select("customer_id", day).drop_nulls().unique()
+    born = (
+        made["profiles"].select("customer_id", pl.col("signed_up_at").alias("at")).unique().select("customer_id", day)
+    )
+    first, last = came["day"].min(), came["day"].max()
+    for age in (1, 7):
+        due = born.filter((pl.col("day") >= first) & (pl.col("day") <= last - timedelta(days=age)))
+        again = due.with_columns(pl.col("day") + timedelta(days=age)).join(came, ["customer_id", "day"], "semi")
+        query = "select sum(customer_count), sum(returned_count) from marts.cohort_retention where day_number = %s"
+        assert warehouse.row(query, age) == (len(due), len(again)) and len(due), age
 
 
 def test_increments_by_event_time_are_noticed(warehouse, tmp_path):
