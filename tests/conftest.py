@@ -64,6 +64,17 @@ def own_stack(crm, monkeypatch, tmp_path):
     crm("reset", "--yes")
 
 
+@pytest.fixture
+def warehouse(crm, own_stack, monkeypatch, tmp_path):
+    """A warehouse of its own, of a small world."""
+    from own_warehouse import Warehouse
+
+    for name, value in {"CUSTOMERS": 400, "PRODUCTS": 12, "EVENTS_PER_DAY": 700}.items():
+        monkeypatch.setenv(f"CRM_WORLD_{name}", str(value))
+    crm("up", "postgres")
+    return Warehouse(load_settings(), tmp_path)
+
+
 def wait_for(condition, within_seconds=120.0, what="the condition"):
     """Wait until a condition is true, with a limit."""
     deadline = time.monotonic() + within_seconds

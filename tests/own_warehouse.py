@@ -1,0 +1,110 @@
+"""A warehouse of a test's own, and the silver that it is published from: made by the world, written here."""
+
+import subprocess
+from datetime import timedelta
+
+import polars as pl
+from conftest import ROOT
+from deltalake import DeltaTable, write_deltalake
+
+from data_generator.cli import world_of
+from data_generator.world.records import Shop
+from data_platform_core.contracts import CONTRACTS, ENTITIES
+from data_platform_core.derive.canonical import digest_of_frame
+from data_platform_core.ledger.stores import published_digest
+from data_platform_core.warehouse import connect
+from home_server.environment import process_environment
+from home_server.places import env_bin
+from spark_jobs.batch.publish import apply, fix_window
+
+DAYS = 8
+LATE_SHARE = 0.01
+
+
+class Warehouse:
+    """A warehouse of its own, and the silver tables that it is published from."""
+
+    def __init__(self, settings, folder):
+        self._settings, self._folder = settings, folder
+
+    def append(self, entity, records):
+        if len(records):
+            write_deltalake(
+                self._place(entity), records.to_arrow(), mode="append",
+                configuration={"delta.enableChangeDataFeed": "true"},
+            )  # fmt: skip
+
+    def delete(self, entity, condition):
+        self.silver(entity).delete(condition)
+
+    def publish(self, run_id, whole=False, entities=ENTITIES):
+        """Publish; returns how many rows changed."""
+        with connect(self._settings) as connection:
+            tables = {entity: self.silver(entity) for entity in entities}
+            windows = {e: fix_window(connection, table, run_id, e, whole) for e, table in tables.items()}
+            return sum(apply(connection, run_id, windows[e], table).rows_written for e, table in tables.items())
+
+    def silver(self, entity):
+        return DeltaTable(self._place(entity))
+
+    def is_silver(self, entity):
+        """Whether what is published of an entity is what silver has, record by record."""
+        contract = CONTRACTS[entity]
+        held = pl.DataFrame(self.silver(entity).to_pyarrow_table()).select(list(contract.model_fields))
+        with connect(self._settings) as connection:
+            return published_digest(connection, entity) == digest_of_frame(contract, held)
+
+    def dbt(self, *words, project=ROOT / "dbt"):
+        done = subprocess.run(
+            [env_bin(self._settings, "dbt", "dbt"), *words], cwd=project, capture_output=True, text=True,
+            env=process_environment(self._settings) | {"DBT_TARGET_PATH": str(self._folder / "target")},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-6000:]
+
+    def models(self):
+        """The rows of every model, by its name."""
+        with connect(self._settings, "crm_dbt") as connection:
+            tables = connection.execute(
+                "select schemaname || '.' || tablename from pg_tables where schemaname in ('warehouse', 'marts')"
+            ).fetchall()
+        return {name: self.rows(name) for (name,) in sorted(tables)}
+
+    def row(self, query, *values):
+        """The one row of a query."""
+        with connect(self._settings, "crm_dbt") as connection:
+            return connection.execute(query, values or None).fetchone()
+
+    def rows(self, table):
+        """The rows of a table, as text, without regard to their order."""
+        with connect(self._settings, "crm_dbt") as connection:
+            return [row[0] for row in connection.execute(f"select t::text from {table} as t order by 1")]
+
+    def _place(self, entity):
+        return str(self._folder / entity)
+
+
+def days(settings):
+    """The world's records by the day on which they arrive: one in a hundred comes up to three days late, as does a
+    version of a customer who was active since."""
+    world = world_of(settings)
+    shop, first = Shop(world), world.opened_on + timedelta(days=58)  # over the first of a month, on which grades change
+    found = []
+    for number in range(DAYS):
+        start = world.opened_at if number == 0 else world.midnight(first + timedelta(days=number))
+        end = world.midnight(first + timedelta(days=number + 1))
+        visits = world.midnight(first + timedelta(days=number))
+        found.append({
+            entity: shop.records(entity, start if entity in ("products", "profiles") else visits, end)
+            for entity in ENTITIES
+        })  # fmt: skip
+    for entity in ("events", "orders", "profiles"):
+        held_back = pl.DataFrame(schema=found[0][entity].schema)
+        for number, day in enumerate(found):
+            is_late = pl.int_range(pl.len()) % int(1 / LATE_SHARE) == 7 if number < DAYS - 1 else pl.lit(False)
+            marked = day[entity].with_columns(is_late=is_late)
+            on_time = marked.filter(~pl.col("is_late")).drop("is_late")
+            late, held_back = held_back, marked.filter("is_late").drop("is_late")
+            if number % 3 != 2 and number < DAYS - 1:  # then it waits for another day
+                held_back, late = pl.concat([held_back, late]), late.clear()
+            day[entity] = pl.concat([on_time, late])
+    return found

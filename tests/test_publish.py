@@ -1,0 +1,95 @@
+"""The publish brings PostgreSQL to what silver has, once, whatever breaks, repeats or runs beside it."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+from own_warehouse import days
+
+from data_platform_core.contracts import ENTITIES
+from data_platform_core.settings import load_settings
+from data_platform_core.warehouse import connect
+from spark_jobs.batch import publish as module
+
+pytestmark = pytest.mark.stack
+
+
+@pytest.fixture
+def published(warehouse):
+    """A warehouse with a first day published, and the records of the second."""
+    first, second, *_ = days(load_settings())
+    for entity, records in first.items():
+        warehouse.append(entity, records)
+    warehouse.publish("first")
+    return warehouse, second
+
+
+def execute(statement):
+    with connect(load_settings()) as connection:
+        connection.execute(statement)
+
+
+def test_what_came_changed_or_went_arrives(published):
+    warehouse, second = published
+    assert all(map(warehouse.is_silver, ENTITIES))
+    warehouse.append("events", second["events"])
+    warehouse.silver("profiles").update(updates={"grade": "'vip'"}, predicate="birth_year > 1990")
+    gone = second["events"]["event_id"][0]
+    warehouse.delete("events", f"event_id = '{gone}'")
+    warehouse.delete("orders", "true")
+    assert warehouse.publish("second") > len(second["events"])
+    assert all(map(warehouse.is_silver, ENTITIES))
+    assert warehouse.publish("second") == warehouse.publish("third") == 0
+    assert warehouse.row("select count(*) from lake.deleted_keys where record_key[1] = %s", gone) == (0,)  # never there
+    assert warehouse.row("select count(*) > 0 from lake.deleted_keys where entity = 'orders'") == (True,)
+
+
+def test_a_replay_of_the_whole_heals_what_was_changed_by_hand(published):
+    warehouse, _ = published
+    execute("delete from lake.events where event_type = 'click'")
+    execute("update lake.events set device = 'tablet'")
+    others = ", ".join(columns()[2:])
+    execute(f"insert into lake.events select schema_version, 'ff', {others} from lake.events limit 1")
+    assert not warehouse.is_silver("events")
+    batch = warehouse.row("select max(published_batch) from lake.events")
+    assert warehouse.publish("whole", whole=True, entities=["events"]) > 0
+    assert warehouse.is_silver("events")
+    assert warehouse.row("select min(published_batch) from lake.events") > batch
+    assert warehouse.row("select record_key from lake.deleted_keys") == (["ff"],)
+    assert warehouse.publish("whole", whole=True, entities=["events"]) == 0  # the same run, again
+    assert warehouse.row("select count(*) from pg_inherits where inhparent = 'lake.events'::regclass") == (1,)
+
+
+def columns():
+    query = "select column_name from information_schema.columns where table_schema = 'lake' and table_name = 'events'"
+    with connect(load_settings()) as connection:
+        return [row[0] for row in connection.execute(query + " order by ordinal_position")]
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_publish_that_breaks_off_has_written_nothing(published, monkeypatch, whole):
+    warehouse, second = published
+    warehouse.append("events", second["events"])
+    before = warehouse.rows("lake.events")
+    usual = module._copy
+
+    def broken(connection, *words):
+        usual(connection, *words)
+        raise psycopg.OperationalError("the server closed the connection unexpectedly")
+
+    monkeypatch.setattr(module, "_copy", broken)
+    with pytest.raises(psycopg.OperationalError):
+        warehouse.publish("second", whole=whole, entities=["events"])
+    assert warehouse.rows("lake.events") == before
+    monkeypatch.setattr(module, "_copy", usual)
+    assert warehouse.publish("second", whole=whole, entities=["events"]) > 0
+    assert warehouse.is_silver("events")
+
+
+def test_runs_side_by_side_end_as_one(published):
+    warehouse, second = published
+    warehouse.append("events", second["events"])
+    with ThreadPoolExecutor(4) as pool:
+        written = list(pool.map(lambda run: warehouse.publish(run, entities=["events"]), "abab"))
+    assert sorted(written) == [0, 0, 0, len(second["events"])]
+    assert warehouse.is_silver("events")
