@@ -28,14 +28,12 @@ with events as (
         -- what an added version of a customer now says otherwise
         select held.{{ columns | join(', held.') }}
         from {{ this }} as held
-        inner join {{ ref('dim_customer') }} as customers
-            on
-                held.customer_id = customers.customer_id
-                and held.occurred_at >= customers.valid_from
-                and held.occurred_at < coalesce(customers.valid_to, 'infinity')
-                and held.customer_key is distinct from customers.customer_key
         where
-            {{ is_new('profiles', 'customers') }}
+            held.event_id in (
+                {{ described_anew(
+                    'event_id', ref('dim_customer'), 'profiles', 'customer_id', 'customer_key', 'occurred_at'
+                ) }}
+            )
             and not exists (
                 select 1 from {{ ref('stg_lake__events') }} as newer
                 where newer.event_id = held.event_id and {{ is_new('events', 'newer') }}
@@ -65,6 +63,4 @@ select
 from events
 left join {{ ref('dim_customer') }} as customers
     on
-        events.customer_id = customers.customer_id
-        and events.occurred_at >= customers.valid_from
-        and events.occurred_at < coalesce(customers.valid_to, 'infinity')
+        {{ as_of('customers', 'customer_id', 'events', 'occurred_at') }}

@@ -21,15 +21,9 @@ with changed as (
     {{ deleted_since('orders', 'belongs_to') }}
     {% if is_incremental() %}
         union
-        select held.order_id
-        from {{ this }} as held
-        inner join {{ ref('dim_product') }} as products
-            on
-                held.product_id = products.product_id
-                and held.ordered_at >= products.valid_from
-                and held.ordered_at < coalesce(products.valid_to, 'infinity')
-                and held.product_key is distinct from products.product_key
-        where {{ is_new('products', 'products') }}
+        {{ described_anew(
+            'order_id', ref('dim_product'), 'products', 'product_id', 'product_key', 'ordered_at'
+        ) }}
     {% endif %}
 ),
 
@@ -68,6 +62,4 @@ select
 from order_lines
 left join {{ ref('dim_product') }} as products
     on
-        order_lines.product_id = products.product_id
-        and order_lines.ordered_at >= products.valid_from
-        and order_lines.ordered_at < coalesce(products.valid_to, 'infinity')
+        {{ as_of('products', 'product_id', 'order_lines', 'ordered_at') }}

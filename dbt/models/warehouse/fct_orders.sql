@@ -21,15 +21,9 @@ with changed as (
     {{ deleted_since('orders', 'belongs_to') }}
     {% if is_incremental() %}
         union
-        select held.order_id
-        from {{ this }} as held
-        inner join {{ ref('dim_customer') }} as customers
-            on
-                held.customer_id = customers.customer_id
-                and held.ordered_at >= customers.valid_from
-                and held.ordered_at < coalesce(customers.valid_to, 'infinity')
-                and held.customer_key is distinct from customers.customer_key
-        where {{ is_new('profiles', 'customers') }}
+        {{ described_anew(
+            'order_id', ref('dim_customer'), 'profiles', 'customer_id', 'customer_key', 'ordered_at'
+        ) }}
     {% endif %}
 ),
 
@@ -59,6 +53,4 @@ select
 from newest
 left join {{ ref('dim_customer') }} as customers
     on
-        newest.customer_id = customers.customer_id
-        and newest.ordered_at >= customers.valid_from
-        and newest.ordered_at < coalesce(customers.valid_to, 'infinity')
+        {{ as_of('customers', 'customer_id', 'newest', 'ordered_at') }}

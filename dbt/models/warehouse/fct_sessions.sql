@@ -22,15 +22,9 @@ with changed as (
     {{ deleted_since('events', 'belongs_to') }}
     {% if is_incremental() %}
         union
-        select held.session_id
-        from {{ this }} as held
-        inner join {{ ref('dim_customer') }} as customers
-            on
-                held.customer_id = customers.customer_id
-                and held.started_at >= customers.valid_from
-                and held.started_at < coalesce(customers.valid_to, 'infinity')
-                and held.customer_key is distinct from customers.customer_key
-        where {{ is_new('profiles', 'customers') }}
+        {{ described_anew(
+            'session_id', ref('dim_customer'), 'profiles', 'customer_id', 'customer_key', 'started_at'
+        ) }}
     {% endif %}
 ),
 
@@ -97,6 +91,4 @@ select
 from sessions
 left join {{ ref('dim_customer') }} as customers
     on
-        sessions.customer_id = customers.customer_id
-        and sessions.started_at >= customers.valid_from
-        and sessions.started_at < coalesce(customers.valid_to, 'infinity')
+        {{ as_of('customers', 'customer_id', 'sessions', 'started_at') }}
