@@ -25,7 +25,9 @@ def test_a_version_is_told_by_its_number_or_a_time(table):
         ("7", "no version 7: there are 0 "),
         ("1999-01-01T00:00:00Z", "younger"),
         ("2026-11-20T09:00:00", "no time zone"),
+        ("2026-11-20", "write it as 2026-11-20T00:00:00Z"),
         ("yesterday", "neither a version nor a time"),
+        ("²", "neither a version nor a time"),
     ):
         with pytest.raises(UsageError, match=says):
             version_at(table, words)
