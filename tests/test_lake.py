@@ -31,10 +31,6 @@ from home_server.places import env_bin
 pytestmark = pytest.mark.stack
 
 
-def stream_log(settings):
-    return (settings.stack_dir / "logs" / "stream.log").read_text(errors="replace")
-
-
 def started_anew(crm, settings):
     """Start the stream, wait until it has landed everything, and hold it against what was made."""
     crm("up", "stream")

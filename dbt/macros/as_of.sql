@@ -5,13 +5,28 @@
     and {{ fact }}.{{ instant }} < coalesce({{ dimension }}.valid_to, 'infinity')
 {%- endmacro %}
 
-{% macro described_anew(unique_key, dimension, entity, key, version_key, instant) -%}
-    {#- the facts of this model that a version, published since it was built last, says otherwise -#}
-    select facts.{{ unique_key }}
+{% macro described_anew(fact_key, owner, instant) -%}
+    {#- the facts of this model that a version of their customer or product, published since it was built last,
+        says otherwise -#}
+    {%- set entity = {'customer': 'profiles', 'product': 'products'}[owner] -%}
+    select facts.{{ fact_key }}
     from {{ this }} as facts
-    inner join {{ dimension }} as versions
+    inner join {{ ref('dim_' ~ owner) }} as versions
         on
-            {{ as_of('versions', key, 'facts', instant) }}
-            and facts.{{ version_key }} is distinct from versions.{{ version_key }}
+            {{ as_of('versions', owner ~ '_id', 'facts', instant) }}
+            and facts.{{ owner }}_key is distinct from versions.{{ owner }}_key
     where {{ is_new(entity, 'versions') }}
+{%- endmacro %}
+
+{% macro to_remake(fact_key, parts, entity, owner, instant) -%}
+    {#- the facts that sum up parts which came or went, or that are described anew: they are made again, whole -#}
+    select parts.{{ fact_key }}
+    from {{ parts }} as parts
+    where {{ is_new(entity, 'parts') }}
+    union
+    {{ deleted_since(entity, 'belongs_to') }}
+    {% if is_incremental() %}
+    union
+    {{ described_anew(fact_key, owner, instant) }}
+    {% endif %}
 {%- endmacro %}

@@ -10,7 +10,7 @@ from data_platform_core.contracts import CONTRACTS
 from data_platform_core.errors import UsageError
 from data_platform_core.settings import Settings
 from spark_jobs.batch import backfill
-from spark_jobs.batch.backfill import _messages_in, files_below
+from spark_jobs.batch.backfill import _messages_in, files_below, weighed
 
 GOOD = (Path(__file__).parents[2] / "data-platform-core/tests/contracts/events.1.minimal.pass.json").read_bytes()
 LINE = json.dumps(json.loads(GOOD)).encode() + b"\n"
@@ -42,13 +42,13 @@ def test_a_file_too_large_to_land_at_once_is_refused(settings, tmp_path, monkeyp
     pl.DataFrame({"n": range(100)}).write_parquet(tmp_path / "b.parquet")
     monkeypatch.setattr(backfill, "_LARGEST_BYTES", len(LINE) * 3)
     with pytest.raises(UsageError, match=r"b\.parquet is too large to land at once.*split it"):
-        files_below(settings, str(tmp_path))
+        weighed(settings, files_below(settings, str(tmp_path)))
 
 
 def test_what_is_no_parquet_is_named(settings, tmp_path):
     (tmp_path / "b.parquet").write_bytes(LINE)
     with pytest.raises(UsageError, match=r"b\.parquet cannot be read as Parquet"):
-        files_below(settings, str(tmp_path))
+        weighed(settings, files_below(settings, str(tmp_path)))
 
 
 def test_one_file_is_a_backfill_too_and_a_web_address_is_none(settings, tmp_path):

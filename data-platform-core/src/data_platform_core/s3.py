@@ -24,18 +24,6 @@ def s3_options(settings: Settings) -> dict[str, str]:
     }
 
 
-def s3_arguments(settings: Settings) -> dict[str, str]:
-    """The store as Arrow's file system wants it told."""
-    scheme, _, host = settings.s3_url.partition("://")
-    return {
-        "endpoint_override": host,
-        "scheme": scheme,
-        "access_key": settings.s3_access_key,
-        "secret_key": settings.secret("s3_secret_key"),
-        "region": "us-east-1",
-    }
-
-
 def s3_client(settings: Settings) -> Any:
     """A client of the lake's store."""
     return boto3.client(

@@ -1,5 +1,5 @@
 with signups as (
-    select distinct
+    select
         customer_id,
         {{ shop_date('signed_up_at') }} as signed_up_date
     from {{ ref('dim_customer') }}

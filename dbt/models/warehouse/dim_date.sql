@@ -1,6 +1,6 @@
 with days as (
     select day::date as date_day
-    from generate_series('2015-01-01'::date, '2035-12-31'::date, interval '1 day') as series (day)
+    from generate_series({{ shop_calendar() }}, interval '1 day') as series (day)
 ),
 
 holidays as (

@@ -14,17 +14,7 @@
 }}
 
 with changed as (
-    select statuses.order_id
-    from {{ ref('fct_order_status') }} as statuses
-    where {{ is_new('orders', 'statuses') }}
-    union
-    {{ deleted_since('orders', 'belongs_to') }}
-    {% if is_incremental() %}
-        union
-        {{ described_anew(
-            'order_id', ref('dim_product'), 'products', 'product_id', 'product_key', 'ordered_at'
-        ) }}
-    {% endif %}
+    {{ to_remake('order_id', ref('fct_order_status'), 'orders', 'product', 'ordered_at') }}
 ),
 
 newest as (

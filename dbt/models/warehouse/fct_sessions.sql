@@ -15,17 +15,7 @@
 
 -- a late step changes its session, however long ago that was: the whole of it is made again
 with changed as (
-    select events.session_id
-    from {{ ref('fct_events') }} as events
-    where {{ is_new('events', 'events') }}
-    union
-    {{ deleted_since('events', 'belongs_to') }}
-    {% if is_incremental() %}
-        union
-        {{ described_anew(
-            'session_id', ref('dim_customer'), 'profiles', 'customer_id', 'customer_key', 'started_at'
-        ) }}
-    {% endif %}
+    {{ to_remake('session_id', ref('fct_events'), 'events', 'customer', 'started_at') }}
 ),
 
 steps as (

@@ -22,6 +22,7 @@ from data_platform_core.derive.fields import fields_of
 from data_platform_core.errors import CrmError, UsageError
 from data_platform_core.files import whole_file
 from data_platform_core.ledger.made import Unit
+from data_platform_core.s3_files import s3_file_system
 from data_platform_core.settings import Settings
 
 Format = Literal["ndjson", "csv", "parquet"]
@@ -118,12 +119,7 @@ def file_sink(settings: Settings, out: str, format_: Format) -> FileSink:
         UsageError: the address is of another kind, or the folder is a file.
     """
     if out.startswith("s3://"):
-        files = pyarrow.fs.S3FileSystem(
-            access_key=settings.s3_access_key,
-            secret_key=settings.secret("s3_secret_key"),
-            endpoint_override=settings.s3_url,
-            region="us-east-1",
-        )
+        files = s3_file_system(settings)
         root = out.removeprefix("s3://").rstrip("/")
         bucket = root.split("/")[0]
         try:

@@ -19,7 +19,6 @@ from urllib.parse import urlparse
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow import fs
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -27,7 +26,8 @@ from data_platform_core.contracts import Record
 from data_platform_core.derive.fields import fields_of
 from data_platform_core.errors import UsageError
 from data_platform_core.layers import TOPICS, lake_table
-from data_platform_core.s3 import objects_below, place_of, s3_arguments
+from data_platform_core.s3 import objects_below, place_of
+from data_platform_core.s3_files import s3_file_system
 from data_platform_core.settings import Settings
 from spark_jobs import io
 from spark_jobs.streaming.land import Landing
@@ -53,7 +53,7 @@ class File:
     bytes: int
     state: str
     text_bytes: int = 0
-    """What its rows take as text."""
+    """What its rows take as text; known where it is to be landed (`weighed`)."""
 
     @property
     def mark(self) -> str:
@@ -70,7 +70,7 @@ def files_below(settings: Settings, folder: str) -> list[File]:
     """The files of a folder, here or in the lake's store, in order of their names; or one file.
 
     Raises:
-        UsageError: there are none, or one that cannot be landed: says which, and what to do.
+        UsageError: there are none, or one that would be passed over: says which, and what to do.
     """
     if urlparse(folder).scheme in ("s3", "s3a"):
         address = "s3a://" + folder.split("://", 1)[1].rstrip("/")
@@ -80,12 +80,23 @@ def files_below(settings: Settings, folder: str) -> list[File]:
         raise UsageError(f"{folder}: a backfill reads a folder of this machine's, or s3://bucket/folder")
     else:
         found = sorted(_local(folder), key=lambda file: file.address)
-    kept = [replace(file, text_bytes=_text_bytes(settings, file)) for file in found if _format_of(file) in _FORMATS]
+    kept = [file for file in found if _format_of(file) in _FORMATS]
     if not kept:
         raise UsageError(f"{folder} holds no files to backfill: {' or '.join('*.' + name for name in _FORMATS)}")
     for file in kept:
         if _UNSEEN.search(file.address):
             raise UsageError(f"{file.address} would be passed over, since its name begins with . or _: rename it")
+    return kept
+
+
+def weighed(settings: Settings, files: list[File]) -> list[File]:
+    """The files with what their rows take as text, which Parquet's footers tell.
+
+    Raises:
+        UsageError: one is too large to land at once, or no Parquet: says which, and what to do.
+    """
+    kept = [replace(file, text_bytes=_text_bytes(settings, file)) for file in files]
+    for file in kept:
         if file.text_bytes > _LARGEST_BYTES:
             raise UsageError(
                 f"{file.address} is too large to land at once ({file.text_bytes / 2**20:,.0f} MiB of text, and "
@@ -101,7 +112,7 @@ def backfill_files(
     bronze = lake_table(settings.lake_root, "bronze", landing.contract.entity)
     there = io.writers_of(spark, bronze)
     files = files_below(settings, folder)
-    left = [file for file in files if file.mark not in there]
+    left = weighed(settings, [file for file in files if file.mark not in there])
     told = {"files": len(files), "files_there": len(files) - len(left), "records": 0, "refused": 0, "repeated": 0}
     reader = spark.newSession()
     # a file is read whole by one task: the rows of a task are numbered
@@ -197,8 +208,7 @@ def _text_bytes(settings: Settings, file: File) -> int:
     try:
         if file.address.startswith("file://"):
             return pq.read_metadata(file.address.removeprefix("file://")).num_rows * _ROW_BYTES
-        bucket, key = place_of(file.address)
-        with fs.S3FileSystem(**s3_arguments(settings)).open_input_file(f"{bucket}/{key}") as source:
+        with s3_file_system(settings).open_input_file("/".join(place_of(file.address))) as source:
             return pq.read_metadata(source).num_rows * _ROW_BYTES
     except (OSError, pa.ArrowInvalid) as error:
         raise UsageError(f"{file.address} cannot be read as Parquet: {str(error).splitlines()[0][:200]}") from None

@@ -207,9 +207,9 @@ def _change(connection: psycopg.Connection, window: Window, table: DeltaTable, b
     contract = CONTRACTS[window.entity]
     names = [field.name for field in fields_of(contract)]
     connection.execute("drop table if exists stage")
-    columns = ", ".join(f"{field.name} {_STAGE_TYPES[field.kind]}" for field in fields_of(contract))
     connection.execute(
-        f"create temporary table stage ({columns}, change_type text, commit_version bigint) on commit drop"  # type: ignore[arg-type]
+        f"create temporary table stage on commit drop as select {', '.join(names)},"  # type: ignore[arg-type]
+        f" null::text as change_type, null::bigint as commit_version from {published_table(window.entity)} with no data"
     )
     feed = table.load_cdf(starting_version=window.from_version + 1, ending_version=window.to_version)
     frames = (
@@ -271,7 +271,6 @@ def key_of(alias: str, contract: type[Record]) -> str:
 
 # --- rows on their way ------------------------------------------------------------------------
 
-_STAGE_TYPES = {"text": "text", "integer": "bigint", "boolean": "boolean", "instant": "timestamptz", "parts": "jsonb"}
 _INSTANT = pl.Datetime("us", "UTC")
 
 
