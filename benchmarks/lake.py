@@ -17,7 +17,7 @@ from statistics import median
 from typing import Any
 
 import psutil
-from parts.stacks import batches_of, check_events, crm, own_stack, peer_told, rate_of, wait_until_landed
+from parts.stacks import batches_of, check_events, crm, own_stack, peer_told, rate_of, up_and_quiet, wait_until_landed
 from rich.console import Console
 
 from data_platform_core.layers import LAYERS, checkpoint, lake_table
@@ -67,7 +67,7 @@ def _backlogs(own: Settings, console: Console, faults: dict[str, Any] | None) ->
         plan.write_text(json.dumps(faults))
         words += ["--faults", str(plan)]
     crm(*words)
-    crm("up")
+    up_and_quiet(own)
     wait_until_landed(own)
     rounds = []
     for _ in range(ROUNDS):

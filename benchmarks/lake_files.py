@@ -7,7 +7,7 @@ from __future__ import annotations
 import shutil
 import time
 
-from parts.stacks import batches_of, check_events, crm, own_stack, peer_told, rate_of, wait_until_landed
+from parts.stacks import batches_of, check_events, crm, own_stack, peer_told, rate_of, up_and_quiet, wait_until_landed
 from rich.console import Console
 
 from data_platform_core.errors import CrmError
@@ -27,7 +27,7 @@ def run(settings: Settings, console: Console) -> list[Measure]:
 
 def _files(own: Settings, console: Console) -> list[Measure]:
     """A small table's backlog; ten million events by files; a large table's backlog."""
-    crm("up")
+    up_and_quiet(own)
     _send_day(own, 1)  # warm
     small = _send_day(own, 2)
     folder = own.stack_dir / "files"

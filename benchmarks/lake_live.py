@@ -17,7 +17,7 @@ from urllib.parse import unquote
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from parts.stacks import check_events, crm, own_stack, wait_until_landed
+from parts.stacks import check_events, crm, own_stack, up_and_quiet, wait_until_landed
 from rich.console import Console
 
 from data_platform_core.contracts import CONTRACTS, ENTITIES
@@ -35,7 +35,7 @@ RATES = (100, 3000)
 def run(settings: Settings, console: Console) -> list[Measure]:
     """Measure at each rate; takes about half an hour."""
     with own_stack(settings, 200_000) as own:
-        crm("up")
+        up_and_quiet(own)
         return [measure for rate in RATES for measure in _live(own, console, rate)]
 
 

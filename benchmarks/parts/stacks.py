@@ -19,6 +19,7 @@ from data_platform_core.errors import CrmError
 from data_platform_core.ledger import stores
 from data_platform_core.ledger.made import Ledger
 from data_platform_core.settings import Settings, load_settings
+from home_server.airflow_api import AirflowApi
 from home_server.demo import has_landed
 from home_server.environment import process_environment
 from home_server.places import ROOT, env_bin
@@ -53,6 +54,15 @@ def own_stack(
                 os.environ.pop(name)
             else:
                 os.environ[name] = value
+
+
+def up_and_quiet(own: Settings) -> None:
+    """Bring all components up, and have Airflow run nothing of its own while something is measured."""
+    crm("up")
+    airflow = AirflowApi(own)
+    for dag in sorted(file.stem for file in (ROOT / "dags").glob("*.py")):
+        airflow.wait_for_dag(dag)
+        airflow.pause(dag)
 
 
 def wait_until_landed(own: Settings, within_seconds: float = 1200) -> None:

@@ -46,6 +46,10 @@ class AirflowApi:
         except httpx.HTTPError:
             return False
 
+    def pause(self, dag: str) -> None:
+        """Have a DAG run by no schedule."""
+        self._call("PATCH", f"/api/v2/dags/{dag}", json={"is_paused": True})
+
     def wait_for_run(self, dag: str, run: str, within_seconds: float = 900.0) -> str:
         """Wait until a run has ended; returns `success` or `failed`."""
         deadline = time.monotonic() + within_seconds
