@@ -28,10 +28,11 @@ from data_platform_core.errors import CrmError
 from data_platform_core.layers import published_table
 from data_platform_core.settings import Settings
 from data_platform_core.warehouse import connect
+from data_platform_core.windows import fix_window
 from home_server.benchmarks import Measure
 from home_server.environment import process_environment
 from home_server.places import ROOT, env_bin
-from spark_jobs.batch.publish import apply, fix_window
+from spark_jobs.batch.publish import apply
 
 FIRST, LAST, NEXT = "2025-11-01", "2026-10-30", "2026-10-31"
 EVENTS_PER_DAY = 25_000

@@ -13,9 +13,10 @@ from data_platform_core.contracts import CONTRACTS, ENTITIES
 from data_platform_core.derive.canonical import digest_of_frame
 from data_platform_core.ledger.stores import published_digest
 from data_platform_core.warehouse import connect
+from data_platform_core.windows import fix_window
 from home_server.environment import process_environment
 from home_server.places import env_bin
-from spark_jobs.batch.publish import apply, fix_window
+from spark_jobs.batch.publish import apply
 
 DAYS = 8
 LATE_SHARE = 0.01

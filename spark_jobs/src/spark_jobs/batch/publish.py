@@ -27,28 +27,14 @@ from pgpq.schema import Jsonb
 from data_platform_core.contracts import CONTRACTS, Record
 from data_platform_core.derive.fields import fields_of
 from data_platform_core.derive.postgres import partition_of
-from data_platform_core.errors import ComponentFailed, CrmError
+from data_platform_core.errors import ComponentFailed
 from data_platform_core.layers import WHOLE_FIELD, published_table
 from data_platform_core.ledger.stores import open_table
 from data_platform_core.settings import Settings
 from data_platform_core.warehouse import connect
+from data_platform_core.windows import Window, check_never_published, fix_window, is_published
 
 _CHANGE = {"_change_type": "change_type", "_commit_version": "commit_version"}
-
-
-@dataclass(frozen=True)
-class Window:
-    """The versions of an entity's silver table that a run takes: (from, to]; all of it where `from` is -1."""
-
-    entity: str
-    table_id: str
-    from_version: int
-    to_version: int
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the run takes the table as it is at `to_version`."""
-        return self.from_version < 0
 
 
 @dataclass(frozen=True)
@@ -86,50 +72,12 @@ def _publish_entity(
 ) -> Published | None:
     table = open_table(settings, "silver", entity)
     if table is None:
-        _check_never_published(connection, entity)
+        check_never_published(connection, entity)
         return None  # a stack so young that the stream has not created the table
     window = fix_window(connection, table, run_id, entity, whole)
     if window.to_version <= window.from_version:
         return Published(window, 0, 0)
     return apply(connection, run_id, window, table)
-
-
-def _check_never_published(connection: psycopg.Connection, entity: str) -> None:
-    if connection.execute("select 1 from ops.publish_marks where entity = %s", (entity,)).fetchone():
-        raise CrmError(
-            f"the silver table of {entity} was published before and is gone: restore it, or begin anew with `crm reset`"
-        )
-
-
-def fix_window(
-    connection: psycopg.Connection, table: DeltaTable, run_id: str, entity: str, whole: bool = False
-) -> Window:
-    """The versions that this run takes; fixed at its first call, the same ever after.
-
-    Raises:
-        CrmError: the marks belong to another table at this place.
-    """
-    table_id = str(table.metadata().id)
-    with connection.transaction():
-        mark = connection.execute(
-            "select table_id, version from ops.publish_marks where entity = %s", (entity,)
-        ).fetchone()
-        if mark and mark[0] != table_id:
-            raise CrmError(
-                f"the silver table of {entity} is not the one published before (it was made anew): "
-                "publish into a new warehouse, or restore the table; `crm reset` begins anew with both"
-            )
-        connection.execute(
-            "insert into ops.publish_runs (run_id, entity, table_id, from_version, to_version)"
-            " values (%s, %s, %s, %s, %s) on conflict do nothing",
-            (run_id, entity, table_id, mark[1] if mark and not whole else -1, table.version()),
-        )
-        fixed = connection.execute(
-            "select table_id, from_version, to_version from ops.publish_runs where run_id = %s and entity = %s",
-            (run_id, entity),
-        ).fetchone()
-    assert fixed is not None
-    return Window(entity, *fixed)
 
 
 def apply(connection: psycopg.Connection, run_id: str, window: Window, table: DeltaTable) -> Published:
@@ -140,7 +88,7 @@ def apply(connection: psycopg.Connection, run_id: str, window: Window, table: De
     """
     with connection.transaction():
         connection.execute("select pg_advisory_xact_lock(hashtext('crm.publish.' || %s))", (window.entity,))
-        if _is_published(connection, run_id, window):
+        if is_published(connection, run_id, window):
             return Published(window, 0, 0)
         row = connection.execute("select nextval('ops.published_batch')").fetchone()
         assert row is not None
@@ -158,18 +106,6 @@ def apply(connection: psycopg.Connection, run_id: str, window: Window, table: De
             (batch, read, written, run_id, window.entity),
         )
     return Published(window, read, written)
-
-
-def _is_published(connection: psycopg.Connection, run_id: str, window: Window) -> bool:
-    """Whether this run is done, or a later one has published its versions."""
-    done = connection.execute(
-        "select published_batch is not null from ops.publish_runs where run_id = %s and entity = %s",
-        (run_id, window.entity),
-    ).fetchone()
-    mark = connection.execute("select version from ops.publish_marks where entity = %s", (window.entity,)).fetchone()
-    if done and done[0]:
-        return True
-    return mark is not None and (mark[0] > window.to_version or (mark[0] == window.to_version and not window.is_whole))
 
 
 # --- all of it --------------------------------------------------------------------------------

@@ -1,0 +1,80 @@
+"""What a publish run takes of silver: versions, fixed under its run id before anything of them is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import psycopg
+from deltalake import DeltaTable
+
+from data_platform_core.errors import CrmError
+
+
+@dataclass(frozen=True)
+class Window:
+    """The versions of an entity's silver table that a run takes: (from, to]; all of it where `from` is -1."""
+
+    entity: str
+    table_id: str
+    from_version: int
+    to_version: int
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the run takes the table as it is at `to_version`."""
+        return self.from_version < 0
+
+
+def check_never_published(connection: psycopg.Connection, entity: str) -> None:
+    """Refuse to take for empty what was published before.
+
+    Raises:
+        CrmError: the entity was published, and its silver table is not there.
+    """
+    if connection.execute("select 1 from ops.publish_marks where entity = %s", (entity,)).fetchone():
+        raise CrmError(
+            f"the silver table of {entity} was published before and is gone: restore it, or begin anew with `crm reset`"
+        )
+
+
+def fix_window(
+    connection: psycopg.Connection, table: DeltaTable, run_id: str, entity: str, whole: bool = False
+) -> Window:
+    """The versions that this run takes; fixed at its first call, the same ever after.
+
+    Raises:
+        CrmError: the marks belong to another table at this place.
+    """
+    table_id = str(table.metadata().id)
+    with connection.transaction():
+        mark = connection.execute(
+            "select table_id, version from ops.publish_marks where entity = %s", (entity,)
+        ).fetchone()
+        if mark and mark[0] != table_id:
+            raise CrmError(
+                f"the silver table of {entity} is not the one published before (it was made anew): "
+                "publish into a new warehouse, or restore the table; `crm reset` begins anew with both"
+            )
+        connection.execute(
+            "insert into ops.publish_runs (run_id, entity, table_id, from_version, to_version)"
+            " values (%s, %s, %s, %s, %s) on conflict do nothing",
+            (run_id, entity, table_id, mark[1] if mark and not whole else -1, table.version()),
+        )
+        fixed = connection.execute(
+            "select table_id, from_version, to_version from ops.publish_runs where run_id = %s and entity = %s",
+            (run_id, entity),
+        ).fetchone()
+    assert fixed is not None
+    return Window(entity, *fixed)
+
+
+def is_published(connection: psycopg.Connection, run_id: str, window: Window) -> bool:
+    """Whether this run is done, or a later one has published its versions."""
+    done = connection.execute(
+        "select published_batch is not null from ops.publish_runs where run_id = %s and entity = %s",
+        (run_id, window.entity),
+    ).fetchone()
+    mark = connection.execute("select version from ops.publish_marks where entity = %s", (window.entity,)).fetchone()
+    if done and done[0]:
+        return True
+    return mark is not None and (mark[0] > window.to_version or (mark[0] == window.to_version and not window.is_whole))
