@@ -91,6 +91,14 @@ def _is_another_running(connection: psycopg.Connection) -> bool:
     return connection.execute("select 1 from ops.requests where state = 'running'").fetchone() is not None
 
 
+def running_seconds(connection: psycopg.Connection) -> float | None:
+    """How long the application has been at the request that it carries out; None where it is at none."""
+    row = connection.execute(
+        "select extract(epoch from now() - min(started_at)) from ops.requests where state = 'running'"
+    ).fetchone()
+    return float(row[0]) if row and row[0] is not None else None
+
+
 def requeue_interrupted(connection: psycopg.Connection) -> None:
     """Put back what an application that ended had begun; what it ended at time and again has failed."""
     with connection.transaction():

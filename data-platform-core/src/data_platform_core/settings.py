@@ -78,6 +78,13 @@ class Settings(BaseSettings):
     airflow_jwt_secret: SecretStr | None = None
     airflow_fernet_key: SecretStr | None = None
 
+    alert_webhook: str | None = Field(
+        None, pattern=r"^https?://\S+$", description="Is told by a POST of every task of Airflow that failed for good."
+    )
+    openlineage: str | None = Field(
+        None, description="Where Airflow tells lineage: the URL of an OpenLineage endpoint, or a file."
+    )
+
     spark_master: str = "local[*]"
     spark_driver_memory: str = "1200m"
     stream_trigger_seconds: float = Field(1.0, gt=0)
@@ -92,6 +99,10 @@ class Settings(BaseSettings):
     stream_metrics_host: str = Field("127.0.0.1", description="Where Prometheus finds the stream's figures.")
     stream_requests_seconds: float = Field(2.0, gt=0, description="How often requests are looked for.")
     lake_retention_hours: float = Field(168, ge=1, description="How long files of old versions stay.")
+    gate_law_budget: float = Field(0.02, ge=0, lt=1, description="Share of rows that may break a law between tables.")
+    gate_quarantine_budget: float = Field(
+        0.05, ge=0, lt=1, description="Share of a day's messages that may be in quarantine."
+    )
     lake_lease_seconds: float = Field(20, gt=0, description="After so long without a sign, the lake has no owner.")
     fail_point: str | None = Field(None, description="Tests only: where this process kills itself.")
 

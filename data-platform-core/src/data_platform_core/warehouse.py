@@ -92,7 +92,27 @@ create table if not exists ops.gate_results (
   failed_rows bigint not null,
   failed_keys jsonb not null
 );
+alter table ops.gate_results add column if not exists layer text not null default 'published';
 comment on table ops.gate_results is 'One row per expectation and gate run.';
+create table if not exists ops.gate_marks (
+  entity text primary key,
+  published_batch bigint not null
+);
+comment on table ops.gate_marks is 'Up to which publish each entity has come through an open gate.';
+create table if not exists ops.model_results (
+  run_id text not null,
+  node text not null,
+  kind text not null,
+  layer text not null,
+  model text not null,
+  status text not null,
+  row_count bigint,
+  seconds double precision not null,
+  message text,
+  ended_at timestamptz not null default now()
+);
+create index if not exists model_results_run_id on ops.model_results (run_id);
+comment on table ops.model_results is 'One row per model, test or other node and run of dbt.';
 create table if not exists ops.requests (
   id bigint generated always as identity primary key,
   kind text not null,
@@ -222,6 +242,7 @@ def _prepare_schemas(warehouse: psycopg.Connection) -> None:
         f"grant execute on function lake.new_partition, lake.put_in_place to {PUBLISHER}",
         f"grant select on all tables in schema lake, ops to {MODELER}",
         f"grant insert, update, delete on ops.model_marks to {MODELER}",
+        f"grant insert on ops.model_results to {MODELER}",
         f"grant select, insert, update on all tables in schema ops to {PUBLISHER}",
         f"grant usage on all sequences in schema ops to {PUBLISHER}",
     ):

@@ -1,116 +1,339 @@
-"""The gate: one Great Expectations suite per entity, derived from its contract, on its published table."""
+"""The gates: Great Expectations suites derived from the contracts, and the laws between tables.
+
+`silver` looks at what a publish run is about to take, before it does; `published` at what came to PostgreSQL since the
+gate was open last, before any model is built of it, or at all of it. Verdicts are kept in `ops.gate_results` and as
+Data Docs.
+"""
 
 from __future__ import annotations
 
 import json
-import os
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
 
+import polars as pl
 import psycopg
+import pyarrow.compute as pc
+from rich.table import Table
 
 from data_platform_core.contracts import CONTRACTS, Record
-from data_platform_core.derive.expectations import expectations_of
+from data_platform_core.derive.expectations import Expectation, expectations_of
+from data_platform_core.derive.fields import stored_fields_of
 from data_platform_core.errors import GateFailed
 from data_platform_core.layers import published_table
+from data_platform_core.ledger.stores import open_table
+from data_platform_core.quality.docs import name_of, new_context, pages, remove_old_pages, write_page
+from data_platform_core.quality.laws import breaches, laws_of
 from data_platform_core.settings import Settings
 from data_platform_core.warehouse import connect, warehouse_dsn
+from data_platform_core.windows import Window, check_never_published, fix_window, is_published
 
+Gate = Literal["silver", "published"]
 _SHOWN_ROWS = 20
+_ROWS_AT_ONCE = 500_000
+_QUARANTINE_HOURS = 24
 
 
 @dataclass(frozen=True)
 class Verdict:
     """What one expectation said of one table."""
 
+    layer: Gate
     entity: str
     expectation: str
     column: str | None
     success: bool
     failed_rows: int
     failed_keys: tuple[dict[str, Any], ...]
+    says: str = ""
 
     def __str__(self) -> str:
-        where = f"{published_table(self.entity)}.{self.column}" if self.column else published_table(self.entity)
+        table = published_table(self.entity) if self.layer == "published" else f"silver of {self.entity}"
+        where = f"{table}.{self.column}" if self.column else table
+        if self.says:
+            return f"{self.expectation} on {where}: {self.says}"
         keys = ", ".join("/".join(map(str, key.values())) for key in self.failed_keys)
         return f"{self.expectation} on {where}: {self.failed_rows:,} rows, among them {keys or 'no key known'}"
 
 
-def run_gate(settings: Settings, run_id: str) -> list[Verdict]:
-    """Check every published table, keep the verdicts in `ops.gate_results`.
+@dataclass(frozen=True)
+class Opened:
+    """An open gate: how many expectations were met, and the page that shows them."""
+
+    expectations: int
+    page: str
+
+
+def run_gate(
+    settings: Settings, run_id: str, layer: Gate, entities: Iterable[str] = tuple(CONTRACTS), whole: bool = False
+) -> Opened:
+    """Check a layer, and keep the verdicts.
+
+    Args:
+        whole: look at all that is published, not only at what came since the gate was open last.
 
     Raises:
-        GateFailed: an expectation is not met; says which, on which rows.
-        ComponentFailed: the warehouse is out of reach.
+        GateFailed: an expectation is not met; says which, on which rows, and where the page is.
+        ComponentFailed: the warehouse or the lake is out of reach.
+        CrmError: what silver has is not what was published before.
     """
     with connect(settings) as connection:  # first of all: its error is a sentence
-        verdicts = _validate(settings)
+        validator = _Validator(settings, run_id, layer)
+        reached = {}
+        for entity in entities:
+            if layer == "silver":
+                validator.silver(connection, entity)
+            else:
+                reached[entity] = validator.published(connection, entity, whole)
+        verdicts = validator.verdicts
         _keep(connection, run_id, verdicts)
-    failed = [verdict for verdict in verdicts if not verdict.success]
+        failed = [verdict for verdict in verdicts if not verdict.success]
+        if not failed:
+            _open(connection, reached)
+    page = write_page(settings, run_id, layer, _table(settings, run_id, layer, verdicts))
+    remove_old_pages(settings)
     if failed:
-        raise GateFailed("the gate is closed:\n  " + "\n  ".join(map(str, failed)))
-    return verdicts
+        raise GateFailed(f"the gate of {layer} is closed:\n  " + "\n  ".join(map(str, failed)) + f"\nthe page: {page}")
+    return Opened(len(verdicts), page)
 
 
-def _validate(settings: Settings) -> list[Verdict]:
-    os.environ.setdefault("GX_ANALYTICS_ENABLED", "False")  # read by the library as it is imported
-    import great_expectations as gx
+class _Validator:
+    """Runs suites under one run's name, and gathers what they said."""
 
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False, "metric_calculations": False}  # type: ignore[assignment]
-    password = settings.secret("publisher_password")
-    dsn = warehouse_dsn(settings, "crm_publisher").replace(
-        "postgresql://crm_publisher@", f"postgresql+psycopg2://crm_publisher:{password}@"
-    )
-    source = context.data_sources.add_postgres("warehouse", connection_string=dsn)
-    return [verdict for contract in CONTRACTS.values() for verdict in _validate_table(context, source, contract)]
+    def __init__(self, settings: Settings, run_id: str, layer: Gate) -> None:
+        self.verdicts: list[Verdict] = []
+        self._settings, self._run_id, self._layer = settings, run_id, layer
+        self._context = new_context(settings)
+        self._source: Any = None
 
+    def silver(self, connection: psycopg.Connection, entity: str) -> None:
+        """Check what the run is about to take of an entity, and how much of it was refused."""
+        contract = CONTRACTS[entity]
+        table = open_table(self._settings, "silver", entity)
+        if table is None:
+            return check_never_published(connection, entity)
+        window = fix_window(connection, table, self._run_id, entity)
+        if self._source is None:
+            self._source = self._context.data_sources.add_pandas("silver")
+        asset = self._source.add_dataframe_asset(entity)
+        batch = asset.add_batch_definition_whole_dataframe("rows")
+        names = _flat_names(contract)
+        suite = self._suite(
+            entity, [e for e in expectations_of(contract) if e.arguments.get("column", names[0]) in names]
+        )
+        # what is published is not read again: files of old changes may be gone by now
+        if not is_published(connection, self._run_id, window):
+            for frame in _taken(table, window, contract):
+                self._check(contract, suite, batch, {"dataframe": frame.to_pandas()})
+        self.verdicts.append(_refused(self._settings, entity))
+        return None
 
-def _validate_table(context: Any, source: Any, contract: type[Record]) -> list[Verdict]:
-    import great_expectations as gx
-    from great_expectations.expectations.registry import get_expectation_impl
-
-    schema, table = published_table(contract.entity).split(".")
-    asset = source.add_table_asset(contract.entity, table_name=table, schema_name=schema)
-    suite = context.suites.add(gx.ExpectationSuite(name=contract.entity))
-    for expectation in expectations_of(contract):
-        suite.add_expectation(get_expectation_impl(expectation.name)(**expectation.arguments))
-    batch = asset.add_batch_definition_whole_table("whole table")
-    definition = gx.ValidationDefinition(name=contract.entity, data=batch, suite=suite)
-    result = context.validation_definitions.add(definition).run(
-        result_format={
-            "result_format": "SUMMARY",
-            "partial_unexpected_count": _SHOWN_ROWS,
-            "unexpected_index_column_names": list(contract.key),
+    def published(self, connection: psycopg.Connection, entity: str, whole: bool) -> int:
+        """Check what came of an entity since the gate was open last, or all of it; returns the batch it is at."""
+        contract, table = CONTRACTS[entity], published_table(entity)
+        marks = connection.execute(
+            "select coalesce((select published_batch from ops.publish_marks where entity = %(entity)s), 0),"
+            " coalesce((select published_batch from ops.gate_marks where entity = %(entity)s), 0)",
+            {"entity": entity},
+        ).fetchone()
+        assert marks is not None
+        reached, opened = marks
+        if self._source is None:
+            password = self._settings.secret("publisher_password")
+            dsn = warehouse_dsn(self._settings, "crm_publisher").replace(
+                "postgresql://crm_publisher@", f"postgresql+psycopg2://crm_publisher:{password}@"
+            )
+            self._source = self._context.data_sources.add_postgres("warehouse", connection_string=dsn)
+        since = f" where published_batch > {opened}" if opened and not whole else ""
+        rows = f"select * from {table}{since}"
+        asset = self._source.add_query_asset(entity, query=rows)
+        batch = asset.add_batch_definition_whole_table("rows")
+        budget = self._settings.gate_law_budget
+        laws = [
+            Expectation("unexpected_rows_expectation", {
+                "unexpected_rows_query": breaches(law, contract.key, budget),
+                "description": law.says,
+                "meta": {"law": law.name},
+            })
+            for law in laws_of(entity)
+        ]  # fmt: skip
+        suite = self._suite(entity, [*expectations_of(contract), *laws])
+        self._check(contract, suite, batch, None)
+        queries = {
+            law.name: breaches(law, contract.key, budget).format(batch=f"({rows}) as r") for law in laws_of(entity)
         }
-    )
-    return [_verdict(contract, one) for one in result.results]
+        self.verdicts = [
+            # Great Expectations tells how many rows break a law, and not which
+            replace(one, failed_keys=_keys(connection, contract, queries[one.expectation]))
+            if one.expectation in queries and not one.success
+            else one
+            for one in self.verdicts
+        ]
+        return int(reached)
+
+    def _suite(self, entity: str, expectations: list[Expectation]) -> Any:
+        import great_expectations as gx
+        from great_expectations.expectations.registry import get_expectation_impl
+
+        # all at once: a suite that is added to is stored anew for each
+        made = [get_expectation_impl(one.name)(**one.arguments) for one in expectations]
+        return self._context.suites.add(gx.ExpectationSuite(name=f"{self._layer}_{entity}", expectations=made))
+
+    def _check(self, contract: type[Record], suite: Any, batch: Any, parameters: dict[str, Any] | None) -> None:
+        import great_expectations as gx
+        from great_expectations.checkpoint.actions import UpdateDataDocsAction
+        from great_expectations.core.run_identifier import RunIdentifier
+
+        name = f"{suite.name}_{len(self._context.checkpoints.all())}"
+        definition = gx.ValidationDefinition(name=name, data=batch, suite=suite)
+        checkpoint = gx.Checkpoint(
+            name=name,
+            validation_definitions=[self._context.validation_definitions.add(definition)],
+            actions=[UpdateDataDocsAction(name="pages")],
+            result_format={
+                "result_format": "SUMMARY",
+                "partial_unexpected_count": _SHOWN_ROWS,
+                "unexpected_index_column_names": list(contract.key),
+            },
+        )
+        done = self._context.checkpoints.add(checkpoint).run(
+            batch_parameters=parameters, run_id=RunIdentifier(run_name=name_of(self._run_id))
+        )
+        for result in done.run_results.values():
+            found = [_verdict(self._layer, contract, one) for one in result.results]
+            self.verdicts = _with(self.verdicts, found)
 
 
-def _verdict(contract: type[Record], one: Any) -> Verdict:
-    details = one.result or {}
-    if one.exception_info and one.exception_info.get("raised_exception"):
-        raise GateFailed(f"{one.expectation_config.type} could not be checked: {one.exception_info}")
-    keys = tuple(
-        {name: str(row[name]) for name in contract.key} for row in details.get("partial_unexpected_index_list") or ()
-    )
+def _with(verdicts: list[Verdict], more: list[Verdict]) -> list[Verdict]:
+    """Verdicts with those on more rows of the same table; rows that failed add up."""
+    found = {(one.entity, one.expectation, one.column): one for one in verdicts}
+    for one in more:
+        name = (one.entity, one.expectation, one.column)
+        held = found.get(name)
+        found[name] = one if held is None else replace(
+            one,
+            success=held.success and one.success,
+            failed_rows=held.failed_rows + one.failed_rows,
+            failed_keys=(held.failed_keys + one.failed_keys)[:_SHOWN_ROWS],
+        )  # fmt: skip
+    return list(found.values())
+
+
+def _verdict(layer: Gate, contract: type[Record], one: Any) -> Verdict:
+    details, config = one.result or {}, one.expectation_config
+    raised = _raised(one.exception_info or {})
+    if raised:
+        raise GateFailed(f"{config.type} on {contract.entity} could not be checked: {raised}")
+    rows = details.get("partial_unexpected_index_list") or ()
     return Verdict(
+        layer=layer,
         entity=contract.entity,
-        expectation=one.expectation_config.type,
-        column=one.expectation_config.kwargs.get("column"),
+        expectation=(config.meta or {}).get("law") or config.type,
+        column=config.kwargs.get("column"),
         success=bool(one.success),
-        failed_rows=int(details.get("unexpected_count") or 0),
-        failed_keys=keys,
+        failed_rows=int(details.get("unexpected_count") or details.get("observed_value") or 0),
+        failed_keys=tuple({name: str(row[name]) for name in contract.key} for row in rows[:_SHOWN_ROWS]),
     )
+
+
+def _raised(info: dict[str, Any]) -> str:
+    """What stopped an expectation, in a line; told of it as a whole, or of each metric that it needs."""
+    for one in (info, *(part for part in info.values() if isinstance(part, dict))):
+        if one.get("raised_exception"):
+            return str(one.get("exception_message")).strip().splitlines()[0][:500]
+    return ""
+
+
+def _keys(connection: psycopg.Connection, contract: type[Record], query: str) -> tuple[dict[str, Any], ...]:
+    rows = connection.execute(f"{query} limit {_SHOWN_ROWS}").fetchall()  # type: ignore[arg-type]
+    return tuple(dict(zip(contract.key, map(str, row), strict=True)) for row in rows)
+
+
+# --- silver -----------------------------------------------------------------------------------
+
+
+def _taken(table: Any, window: Window, contract: type[Record]) -> Iterator[pl.DataFrame]:
+    """The rows of a window as a publish will have them, in frames that fit into memory; nested columns left out."""
+    names = _flat_names(contract)
+    if window.to_version <= window.from_version:
+        return
+    if window.is_whole:
+        table.load_as_version(window.to_version)
+        batches = table.to_pyarrow_dataset().to_batches(columns=names, fragment_readahead=1)
+        held: list[pl.DataFrame] = []
+        for batch in batches:
+            held.append(pl.DataFrame(batch))
+            if sum(map(len, held)) >= _ROWS_AT_ONCE:
+                yield pl.concat(held)
+                held = []
+        if held and sum(map(len, held)):
+            yield pl.concat(held)
+        return
+    feed = table.load_cdf(starting_version=window.from_version + 1, ending_version=window.to_version)
+    changes = pl.DataFrame(feed.read_all()).filter(pl.col("_change_type") != "update_preimage")
+    last = changes.sort("_commit_version", maintain_order=True).unique(contract.key, keep="last", maintain_order=True)
+    rows = last.filter(pl.col("_change_type") != "delete").select(names)
+    yield from (part for part in rows.iter_slices(_ROWS_AT_ONCE) if len(part))
+
+
+def _flat_names(contract: type[Record]) -> list[str]:
+    return [spec.name for spec in stored_fields_of(contract) if spec.kind != "parts"]
+
+
+def _refused(settings: Settings, entity: str) -> Verdict:
+    """Whether the share of the last day's messages that went to quarantine is within its budget."""
+    since = datetime.now(UTC) - timedelta(hours=_QUARANTINE_HOURS)
+    counts = []
+    for layer in ("quarantine", "bronze"):
+        table = open_table(settings, layer, entity)  # type: ignore[arg-type]
+        counts.append(
+            table.to_pyarrow_dataset().count_rows(filter=pc.field("arrived_at") >= since) if table is not None else 0
+        )
+    refused, arrived = counts
+    share = refused / arrived if arrived else 0.0
+    budget = settings.gate_quarantine_budget
+    says = (
+        f"{refused:,} of the {arrived:,} messages of the last {_QUARANTINE_HOURS} h are in quarantine, "
+        f"{share:.1%} where {budget:.1%} may be; `crm quarantine list {entity}` says why"
+    )
+    return Verdict("silver", entity, "quarantine_within_budget", None, share <= budget, refused, (), says)
+
+
+# --- verdicts ---------------------------------------------------------------------------------
+
+
+def _table(settings: Settings, run_id: str, layer: Gate, verdicts: list[Verdict]) -> Table:
+    """The verdicts, what failed first, with the pages of Data Docs."""
+    title = f"the gate of {layer}"
+    table = Table("table", "expectation", "column", "met", "rows that failed", "", box=None, title=title)
+    for one in sorted(verdicts, key=lambda one: (one.success, one.entity)):
+        found = sorted(pages(settings).glob(f"validations/{layer}_{one.entity}/{name_of(run_id)}/*/*.html"))
+        link = f"[link=../../{found[-1].relative_to(pages(settings)).as_posix()}]Data Docs[/link]" if found else ""
+        met = "[green]yes[/]" if one.success else "[red]no[/]"
+        table.add_row(one.entity, one.expectation, one.column or "", met, f"{one.failed_rows:,}", link)
+    return table
 
 
 def _keep(connection: psycopg.Connection, run_id: str, verdicts: list[Verdict]) -> None:
     with connection.transaction(), connection.cursor() as cursor:
         cursor.executemany(
-            "insert into ops.gate_results (run_id, entity, expectation, column_name, success, failed_rows, failed_keys)"
-            " values (%s, %s, %s, %s, %s, %s, %s)",
+            "insert into ops.gate_results"
+            " (run_id, layer, entity, expectation, column_name, success, failed_rows, failed_keys)"
+            " values (%s, %s, %s, %s, %s, %s, %s, %s)",
             [
-                (run_id, v.entity, v.expectation, v.column, v.success, v.failed_rows, json.dumps(v.failed_keys))
+                (run_id, v.layer, v.entity, v.expectation, v.column, v.success, v.failed_rows,
+                 json.dumps(v.failed_keys))
                 for v in verdicts
             ],
+        )  # fmt: skip
+
+
+def _open(connection: psycopg.Connection, reached: dict[str, int]) -> None:
+    with connection.transaction(), connection.cursor() as cursor:
+        cursor.executemany(
+            "insert into ops.gate_marks (entity, published_batch) values (%s, %s) on conflict (entity) do update"
+            " set published_batch = greatest(ops.gate_marks.published_batch, excluded.published_batch)",
+            list(reached.items()),
         )
