@@ -14,6 +14,7 @@ import pytest
 
 from data_generator.cli import _books, world_of
 from data_platform_core.contracts import CONTRACTS
+from data_platform_core.ledger.made import Ledger
 from data_platform_core.settings import Settings
 
 CRM = Path(sys.executable).with_name("crm-generate")
@@ -54,6 +55,21 @@ def test_history_goes_to_files_whole_and_once(tmp_path):
     other = crm(tmp_path, *words, "--format", "csv")
     assert other.returncode == 2 and "holds ndjson files" in other.stderr
     assert list((tmp_path / "out").rglob("*.half")) == []
+
+
+def test_files_that_the_lake_landed_are_booked_once(tmp_path):
+    out, booked = str(tmp_path / "out"), Ledger(tmp_path / "stack/ledger/made.jsonl")
+    files = Ledger(tmp_path / "out/made.jsonl")
+    assert crm(tmp_path, "backfill", "--from", "2026-01-05", "--to", "2026-01-06", "--out", out).returncode == 0
+    day, both = ("--from", "2026-01-05", "--to", "2026-01-05"), ("--from", "2026-01-05", "--to", "2026-01-06")
+    assert crm(tmp_path, "book", out, "events", *day).returncode == 0
+    assert 0 < booked.made("events").count < files.made("events").count and booked.made("orders").count == 0
+    assert crm(tmp_path, "book", out, *both).returncode == 0
+    assert {entity: booked.made(entity) for entity in CONTRACTS} == {e: files.made(e) for e in CONTRACTS}
+    assert crm(tmp_path, "book", out, *both).stdout.startswith("0 records")
+    assert "has no ledger" in crm(tmp_path, "book", str(tmp_path / "mine"), *both).stdout
+    other = crm(tmp_path, "book", out, *both, customers="999")
+    assert other.returncode == 2 and "holds records of world" in other.stderr
 
 
 def test_cohorts_and_retention_are_told(tmp_path):

@@ -1,7 +1,10 @@
 """Which files a backfill takes, and how each is read; what would be passed over or not fit is named."""
 
 import json
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
@@ -10,7 +13,7 @@ from data_platform_core.contracts import CONTRACTS
 from data_platform_core.errors import UsageError
 from data_platform_core.settings import Settings
 from spark_jobs.batch import backfill
-from spark_jobs.batch.backfill import _messages_in, files_below, weighed
+from spark_jobs.batch.backfill import Days, _messages_in, files_below, weighed
 
 GOOD = (Path(__file__).parents[2] / "data-platform-core/tests/contracts/events.1.minimal.pass.json").read_bytes()
 LINE = json.dumps(json.loads(GOOD)).encode() + b"\n"
@@ -56,3 +59,18 @@ def test_one_file_is_a_backfill_too_and_a_web_address_is_none(settings, tmp_path
     assert [file.bytes for file in files_below(settings, str(tmp_path / "a.ndjson"))] == [len(LINE)]
     with pytest.raises(UsageError, match="a backfill reads a folder of this machine's, or s3://"):
         files_below(settings, "http://x/y")
+
+
+def test_days_choose_files_by_the_windows_that_their_names_tell(settings, tmp_path):
+    days = [Days(date(2026, 10, day), date(2026, 10, last), ZoneInfo("Asia/Seoul")) for day, last in ((1, 1), (2, 3))]
+    # the shop's 1st of October begins at 15:00 of the 30th in UTC
+    names = [f"2026{word}T150000Z--2026{then}T150000Z.ndjson" for word, then in (("0929", "0930"), ("0930", "1001"))]
+    for name in (*names, "20261002T140000Z--20261002T160000Z.ndjson"):
+        (tmp_path / name).write_bytes(LINE)
+    assert [file.address.rpartition("/")[2] for file in files_below(settings, str(tmp_path), days[0])] == names[1:]
+    assert len(files_below(settings, str(tmp_path), days[1])) == 1
+    with pytest.raises(UsageError, match="holds no files of 2026-11-01 to 2026-11-01"):
+        files_below(settings, str(tmp_path), replace(days[0], first=date(2026, 11, 1), last=date(2026, 11, 1)))
+    (tmp_path / "mine.ndjson").write_bytes(LINE)
+    with pytest.raises(UsageError, match=r"mine\.ndjson tells no window in its name.*rename it"):
+        files_below(settings, str(tmp_path), days[0])

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import numpy as np
 import typer
 
-from data_generator.faults.plan import read_plan
+from data_generator.faults.plan import kept_plan, read_plan
 from data_generator.load.live import AfterStall, change_rate, close_run, run_live
 from data_generator.load.replay import run_replay
 from data_generator.load.store import ProfileFile
@@ -35,6 +35,7 @@ from data_generator.load.work import (
 from data_generator.manifest import manifest
 from data_generator.progress import Progress
 from data_generator.sinks import Sink
+from data_generator.sinks.booked import BookedSink
 from data_generator.sinks.files import Format, file_sink
 from data_generator.sinks.kafka import KafkaSink
 from data_generator.world.cohorts import COHORTS, cohorts, retention
@@ -42,6 +43,7 @@ from data_generator.world.config import SECOND, Funnel, Retention, World
 from data_generator.world.load import Change
 from data_generator.world.visits import check_room
 from data_platform_core.cli.main import run
+from data_platform_core.contracts import ENTITIES
 from data_platform_core.errors import UsageError
 from data_platform_core.kafka import client_settings
 from data_platform_core.ledger.made import Ledger
@@ -148,6 +150,40 @@ def backfill(
             sent_again = send(recipe, again, sink, ledger, workers)
             records = send(recipe, [*masters, *visits], sink, ledger, workers, on_piece)
     _report(as_json, records=records, sent_again=sent_again, seconds=time.monotonic() - started)
+
+
+@generate_app.command()
+def book(
+    out: Annotated[str, typer.Argument(help="The folder, or s3://bucket/prefix, that --out wrote.")],
+    first: Day,
+    last: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day.")],
+    entities: Annotated[list[str] | None, typer.Argument(help="Which entities; all without it.")] = None,
+) -> None:
+    """Count files that `crm backfill` has landed as made, so that `crm audit` expects their records."""
+    settings = load_settings()
+    world = world_of(settings)
+    start, end = (world.midnight(day) for day in window(world, first.date(), last.date()))
+    files, load = _books(settings, out)
+    if not files.path.exists():
+        typer.echo(f"{out} has no ledger: its files were not made by `crm generate`, and none is counted")
+        return
+    check_world(world, files)
+    ledger, _ = _books(settings, None)
+    sink = BookedSink()
+    with ledger.writing():
+        check_world(world, ledger)
+        sent, missing = files.sent_units(), ledger.missing()
+        units = [unit for unit in files.begun_units() if unit.id in sent and unit.entity in (entities or ENTITIES)]
+        for faults in {unit.faults for unit in units} - {""}:
+            sink.check_faults(kept_plan(files.path.parent, faults))
+        parts = [
+            Piece((unit.entity,), low, high)
+            for unit in units
+            if unit.start < end and (unit.end > start or unit.entity in MASTERS)  # those are needed whole
+            for low, high in missing(unit.entity, unit.start, unit.end)
+        ]
+        records = send(Recipe.of(world, load.read(), sink, ledger), parts, sink, ledger, 1)
+    typer.echo(f"{records:,} records of files are counted as made, beside those that were")
 
 
 @generate_app.command()

@@ -47,8 +47,22 @@ class AirflowApi:
             return False
 
     def pause(self, dag: str) -> None:
-        """Have a DAG run by no schedule."""
+        """Have a DAG run by no schedule, nor when it is triggered."""
         self._call("PATCH", f"/api/v2/dags/{dag}", json={"is_paused": True})
+
+    def links(self, dag: str, run: str, task: str) -> dict[str, str]:
+        """The links that a task shows beside its log, by their names."""
+        return dict(self._call("GET", f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}/links")["extra_links"])
+
+    def page(self, path: str) -> str:
+        """The text of a page, as a browser that has logged in gets it."""
+        try:
+            answer = self._http.get(path)
+        except httpx.HTTPError as error:
+            raise ComponentFailed(f"Airflow at {self._http.base_url} is out of reach: {error}") from None
+        if answer.is_error:
+            raise ComponentFailed(f"Airflow refused {path}: {answer.status_code} {answer.text[:300]}")
+        return answer.text
 
     def wait_for_run(self, dag: str, run: str, within_seconds: float = 900.0) -> str:
         """Wait until a run has ended; returns `success` or `failed`."""
@@ -76,9 +90,10 @@ class AirflowApi:
         body = {"dry_run": False, "dag_run_id": run, "only_failed": only_failed, "reset_dag_runs": True}
         self._call("POST", f"/api/v2/dags/{dag}/clearTaskInstances", json=body)
 
-    def log(self, dag: str, run: str, task: str, attempt: int) -> str:
-        """The text of a task's log."""
-        answer = self._call("GET", f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/{attempt}")
+    def log(self, dag: str, run: str, task: str, attempt: int, map_index: int = -1) -> str:
+        """The text of a task's log; of a mapped task's, that of one index."""
+        path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/{attempt}"
+        answer = self._call("GET", path, params={"map_index": map_index})
         return "\n".join(
             str(line.get("event", line)) if isinstance(line, dict) else str(line) for line in answer["content"]
         )

@@ -21,6 +21,8 @@ from home_server.linting import run_lint
 from home_server.processes import Processes
 from home_server.testbed.command import run_testbed
 from home_server.testing import run_drills, run_infra_tests, run_tests
+from home_server.watch import StreamStopped
+from home_server.watch import watch as run_watch
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 """Where nobody looks through a terminal, tables need not be squeezed into 80 columns."""
@@ -73,6 +75,18 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="All of it, for 
         Console(stderr=True, soft_wrap=True, highlight=False).print(told)
     if dead:
         raise typer.Exit(1)
+
+
+def watch(
+    silent: Annotated[float, typer.Option(min=5, help="Seconds without a batch while messages wait.")] = 180,
+    waiting: Annotated[int, typer.Option(min=0, help="Messages of an entity that may wait.")] = 1_000_000,
+) -> None:
+    """See that the stream lives and lands; start it again where it does not. Exit code 99 where it was stopped."""
+    try:
+        run_watch(load_settings(), console, silent, waiting)
+    except StreamStopped as stopped:
+        console.print(str(stopped))
+        raise typer.Exit(99) from None  # what Airflow takes for a task to be skipped
 
 
 def logs(
@@ -158,7 +172,7 @@ def bench(name: Annotated[str | None, typer.Argument(help="One benchmark; all wi
 def register(app: typer.Typer) -> None:
     """Bring the commands of this package to `crm`."""
     app.command(rich_help_panel="Platform")(demo)
-    for command in (up, down, reset, status, logs):
+    for command in (up, down, reset, status, logs, watch):
         app.command(rich_help_panel="Stack")(command)
     app.command(rich_help_panel="Platform")(env)
     app.command(rich_help_panel="Development")(test)

@@ -108,6 +108,7 @@ def _run_dag(settings: Settings) -> str:
     run = airflow.trigger(DAG)
     if airflow.wait_for_run(DAG, run) != "success":
         failed = [task for task in airflow.tasks(DAG, run) if task["state"] == "failed"]
+        failed.sort(key=lambda task: task["end_date"])
         last = (
             "\n  ".join(airflow.log(DAG, run, failed[0]["task_id"], failed[0]["try_number"]).splitlines()[-12:])
             if failed

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from pathlib import Path
 
 from pydantic import SecretStr
 
@@ -53,6 +55,7 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
         "CORE__EXECUTOR": "LocalExecutor",
         "CORE__PARALLELISM": "4",
         "CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "CORE__PLUGINS_FOLDER": str(ROOT / "dags" / "plugins"),
         "CORE__LOAD_EXAMPLES": "False",
         "CORE__FERNET_KEY": settings.secret("airflow_fernet_key"),
         "CORE__AUTH_MANAGER": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
@@ -72,12 +75,23 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
         "LOGGING__WORKER_LOG_SERVER_PORT": str(settings.port("airflow-worker-log")),
         "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "2",
         "DAG_PROCESSOR__REFRESH_INTERVAL": "30",
+        "OPENLINEAGE__DISABLED": str(settings.openlineage is None),
+        "OPENLINEAGE__NAMESPACE": "crm",
+        "OPENLINEAGE__TRANSPORT": _lineage_transport(settings.openlineage),
         "COSMOS__ENABLE_TELEMETRY": "False",
         "USAGE_DATA_COLLECTION__ENABLED": "False",
     }
     return {"AIRFLOW_HOME": str(home), "SCARF_NO_ANALYTICS": "true"} | {
         f"AIRFLOW__{name}": value for name, value in words.items()
     }
+
+
+def _lineage_transport(target: str | None) -> str:
+    if target is None:
+        return ""
+    if target.startswith(("http://", "https://")):
+        return json.dumps({"type": "http", "url": target})
+    return json.dumps({"type": "file", "log_file_path": str(Path(target).absolute()), "append": True})
 
 
 def process_environment(settings: Settings) -> dict[str, str]:

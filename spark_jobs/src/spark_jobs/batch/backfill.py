@@ -11,11 +11,13 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
 from functools import reduce
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -39,10 +41,29 @@ _ROW_BYTES = 450
 """What a row takes as text, for formats that pack it."""
 _FORMATS = ("ndjson", "parquet")
 _MESSAGES_A_PIECE = 500_000
+_WINDOW = re.compile(r"(\d{8}T\d{6}Z)--(\d{8}T\d{6}Z)\.[a-z]+$")
+"""What the generator names its files by."""
 _UNSEEN = re.compile(r"(^|/)[._][^/]*$")
 """Names that Spark passes over in silence."""
 _PATTERN = re.compile(r"([][{}*?\\])")
 """What Spark would take for a pattern of names."""
+
+
+@dataclass(frozen=True)
+class Days:
+    """Days of the shop, both ends included."""
+
+    first: date
+    last: date
+    zone: ZoneInfo
+
+    def touch(self, start: datetime, end: datetime) -> bool:
+        """Whether [start, end) has a part of them."""
+        begin, after = (datetime.combine(day, time(), self.zone) for day in (self.first, self.last + timedelta(days=1)))
+        return start < after and end > begin
+
+    def __str__(self) -> str:
+        return f"{self.first} to {self.last}"
 
 
 @dataclass(frozen=True)
@@ -66,8 +87,11 @@ class File:
         return f"{self.mark}/{self.address.rpartition('/')[2]}"
 
 
-def files_below(settings: Settings, folder: str) -> list[File]:
+def files_below(settings: Settings, folder: str, days: Days | None = None) -> list[File]:
     """The files of a folder, here or in the lake's store, in order of their names; or one file.
+
+    Args:
+        days: only those whose name tells a window that these days have a part of.
 
     Raises:
         UsageError: there are none, or one that would be passed over: says which, and what to do.
@@ -86,7 +110,23 @@ def files_below(settings: Settings, folder: str) -> list[File]:
     for file in kept:
         if _UNSEEN.search(file.address):
             raise UsageError(f"{file.address} would be passed over, since its name begins with . or _: rename it")
-    return kept
+    if days is None:
+        return kept
+    within = [file for file in kept if days.touch(*_window_of(file))]
+    if not within:
+        raise UsageError(f"{folder} holds no files of {days}: `crm backfill` without days takes all that it holds")
+    return within
+
+
+def _window_of(file: File) -> tuple[datetime, datetime]:
+    found = _WINDOW.search(file.address)
+    if found is None:
+        raise UsageError(
+            f"{file.address} tells no window in its name, as 20261001T150000Z--20261002T150000Z.ndjson does: "
+            "rename it, or leave the days out to land all files"
+        )
+    start, end = (datetime.strptime(word, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC) for word in found.groups())
+    return start, end
 
 
 def weighed(settings: Settings, files: list[File]) -> list[File]:
@@ -106,12 +146,17 @@ def weighed(settings: Settings, files: list[File]) -> list[File]:
 
 
 def backfill_files(
-    spark: SparkSession, settings: Settings, landing: Landing, folder: str, report: Callable[[dict[str, Any]], None]
+    spark: SparkSession,
+    settings: Settings,
+    landing: Landing,
+    folder: str,
+    days: Days | None,
+    report: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
-    """Land the files of a folder that were not landed before; returns how many records came of them."""
+    """Land the files of a folder, or of some days of it, that were not landed before; returns what came of them."""
     bronze = lake_table(settings.lake_root, "bronze", landing.contract.entity)
     there = io.writers_of(spark, bronze)
-    files = files_below(settings, folder)
+    files = files_below(settings, folder, days)
     left = weighed(settings, [file for file in files if file.mark not in there])
     told = {"files": len(files), "files_there": len(files) - len(left), "records": 0, "refused": 0, "repeated": 0}
     reader = spark.newSession()

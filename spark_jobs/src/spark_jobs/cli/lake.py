@@ -6,8 +6,10 @@ import json
 import math
 import sys
 import time
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 import typer
 from rich.console import Console
@@ -20,6 +22,7 @@ from data_platform_core.settings import Settings, load_settings
 from data_platform_core.warehouse import connect
 
 _PURGE_TRIES = 5
+_DAY = ["%Y-%m-%d"]
 Within = Annotated[float, typer.Option("--within", min=1, help="Seconds to wait; the request goes on after them.")]
 
 
@@ -27,17 +30,59 @@ def backfill_command(
     entity: Annotated[str, typer.Argument(help="Whose records these are.")],
     folder: Annotated[str | None, typer.Argument(help="A folder of *.ndjson or *.parquet, here or s3://….")] = None,
     topic: Annotated[str | None, typer.Option(help="A topic instead, whole as it is now.")] = None,
+    first: Annotated[datetime | None, typer.Option("--from", formats=_DAY, help="First day of files to take.")] = None,
+    last: Annotated[datetime | None, typer.Option("--to", formats=_DAY, help="Last day of files to take.")] = None,
     within: Within = 4 * 3600,
 ) -> None:
-    """Bring a year of files, or a topic, into the lake by the stream's own way. Safe to break off and repeat."""
+    """Bring a year of files, or a topic, into the lake by the stream's own way. Safe to break off and repeat.
+
+    Files are chosen by days where their names tell a window, as those of `crm generate backfill --out` do; of products
+    and profiles all are taken up to the last day, since what happened refers to versions of long before.
+    """
     known_entities([entity])
     if (folder is None) == (topic is None):
         raise UsageError("name a folder, or a topic by --topic; not both")
+    if (first is None) != (last is None) or (first and topic):
+        raise UsageError("name both --from and --to, and a folder; or neither")
     if folder and "://" not in folder:
         folder = str(Path(folder).absolute())  # the application is at home elsewhere
+    settings = load_settings()
     words = {"entity": entity, "topic": topic} if topic else {"entity": entity, "folder": folder}
-    done = asked(load_settings(), "backfill", words, within)
+    if first and last:
+        past_days(settings, first.date(), last.date())
+        words |= {"from": str(first.date()), "to": str(last.date())}
+    done = asked(settings, "backfill", words, within)
     typer.echo(", ".join(f"{name.replace('_', ' ')}: {value:,}" for name, value in done.items()))
+
+
+def chunks_command(
+    first: Annotated[datetime, typer.Option("--from", formats=_DAY, help="First day, in the shop's time zone.")],
+    last: Annotated[datetime, typer.Option("--to", formats=_DAY, help="Last day.")],
+    days: Annotated[int, typer.Option(min=1, help="Days of a chunk.")] = 7,
+    entities: Annotated[list[str] | None, typer.Argument(help="Which entities; all without it.")] = None,
+) -> None:
+    """What a backfill of whole days is cut into, as JSON: an entity and its days a piece, for Airflow to map."""
+    known_entities(entities or [])
+    past_days(load_settings(), first.date(), last.date())
+    pieces = [
+        {"ENTITY": entity, "FIRST": str(start), "LAST": str(min(start + timedelta(days=days - 1), last.date()))}
+        for start in (first.date() + timedelta(days=n) for n in range(0, (last - first).days + 1, days))
+        for entity in entities or ENTITIES
+    ]
+    typer.echo(json.dumps(pieces))
+
+
+def past_days(settings: Settings, first: date, last: date) -> None:
+    """Refuse days that are no window, or have not been yet.
+
+    Raises:
+        UsageError: says which.
+    """
+    today = datetime.now(ZoneInfo(settings.shop_time_zone)).date()
+    if first > last:
+        raise UsageError(f"{first} to {last} is no window: the first day comes after the last")
+    if last > today:
+        raise UsageError(f"{first} to {last} has not been yet: it is {today} in the shop ({settings.shop_time_zone})")
 
 
 def maintenance_command(
@@ -152,6 +197,7 @@ def known_entities(names: list[str]) -> None:
 def register(app: typer.Typer) -> None:
     """Bring the commands of this file to `crm`."""
     app.command("backfill", rich_help_panel="Lake")(backfill_command)
+    app.command("chunks", rich_help_panel="Lake")(chunks_command)
     app.command("maintenance", rich_help_panel="Lake")(maintenance_command)
     app.command("forget", rich_help_panel="Lake")(forget_command)
     app.command("requests", rich_help_panel="Lake")(requests_command)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from pyspark.sql import SparkSession
 
 from data_platform_core.contracts import ENTITIES
 from data_platform_core.errors import CrmError, UsageError
+from data_platform_core.layers import MASTERS
 from data_platform_core.requests import Request, scrub
 from data_platform_core.settings import Settings
-from spark_jobs.batch.backfill import backfill_files, backfill_topic
+from spark_jobs.batch.backfill import Days, backfill_files, backfill_topic
 from spark_jobs.maintenance.fingerprint import fingerprint_of
 from spark_jobs.maintenance.forget import forget_in_tables, purge_files
 from spark_jobs.maintenance.upkeep import maintain
@@ -42,7 +45,13 @@ class Handlers:
             raise UsageError(f"no entity {words.get('entity')}: there are {', '.join(ENTITIES)}")
         if words.get("topic"):
             return backfill_topic(self._spark, self._settings, landing, str(words["topic"]), report)
-        return backfill_files(self._spark, self._settings, landing, str(words["folder"]), report)
+        days = None
+        if words.get("from"):
+            first, last = (date.fromisoformat(words[name]) for name in ("from", "to"))
+            if landing.contract.entity in MASTERS:
+                first = date(1970, 1, 1)  # what happened on a day refers to versions of long before
+            days = Days(first, last, ZoneInfo(self._settings.shop_time_zone))
+        return backfill_files(self._spark, self._settings, landing, str(words["folder"]), days, report)
 
     def _maintain(self, request: Request, report: Report) -> dict[str, Any]:
         words = request.arguments
