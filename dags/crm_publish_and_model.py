@@ -1,32 +1,40 @@
-"""Publishes what silver has to PostgreSQL, checks it, and builds the warehouse and the marts on it.
+"""Publishes what silver has to PostgreSQL, checks it on both sides, and builds the warehouse and the marts on it.
 
-Owner: data platform. Runs hourly, or when triggered. Safe to clear and to retry: a run takes the very
-lake versions it took before, and changes nothing that is there already.
+Owner: data platform. Runs hourly, after a backfill, or when triggered with its form. Safe to clear and to retry: a run
+takes the very lake versions it took before, and changes nothing that is there already.
 
-When `publish` or `gate` fails: its log says what and why; the marts stay as they were. Mend the rows
-that the gate names (or the lake), and clear the task or trigger a new run.
-When `model` fails: the log of `dbt build` names the model or the test.
+When `gate_silver` fails: nothing was published. When `publish` fails: nothing of the entity at hand was written. When
+`gate_published` fails: the marts stay as they were. Each log, and the gates' page, names the rows and the way back
+(runbook gate-closed); then clear the task or trigger a new run.
+When `model` fails: the page of `show_warehouse` or `show_marts` names the model or the test.
 """
 
 from datetime import timedelta
 from pathlib import Path
 
 from airflow.providers.standard.operators.bash import BashOperator
-from airflow.sdk import Param, dag
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import Asset, AssetOrTimeSchedule, CronTriggerTimetable, Param, chain, dag
 from cosmos import DbtBuildLocalOperator, ProfileConfig
 
 DBT = Path(__file__).parents[1] / "dbt"
 PROFILE = ProfileConfig(profile_name="crm", target_name="warehouse", profiles_yml_filepath=DBT / "profiles.yml")
 ENTITIES = ["events", "orders", "products", "profiles"]
+HOURLY = CronTriggerTimetable("0 * * * *", timezone="UTC")
 
 
 # no start_date: the first scheduled run is the next full hour, not the one before the stack was up
 @dag(
-    schedule="@hourly",
+    schedule=AssetOrTimeSchedule(timetable=HOURLY, assets=[Asset("silver")]),
     catchup=False,
     max_active_runs=1,
     is_paused_upon_creation=False,
-    default_args={"owner": "data-platform", "retries": 2, "retry_delay": timedelta(seconds=20)},
+    default_args={
+        "owner": "data-platform",
+        "retries": 2,
+        "retry_delay": timedelta(seconds=20),
+        "execution_timeout": timedelta(minutes=40),
+    },
     dagrun_timeout=timedelta(minutes=50),
     params={
         "entities": Param(ENTITIES, type="array", items={"enum": ENTITIES}, description="Which entities to publish"),
@@ -37,17 +45,30 @@ ENTITIES = ["events", "orders", "products", "profiles"]
 )
 def crm_publish_and_model():
     run = {"env": {"RUN": "{{ run_id }}", "ENTITIES": "{{ params.entities | join(' ') }}"}, "append_env": True}
-    publish = BashOperator(task_id="publish", bash_command='crm publish --run "$RUN" $ENTITIES', **run)
-    gate = BashOperator(task_id="gate", bash_command='crm gate --run "$RUN"', retries=0, **run)
-    model = DbtBuildLocalOperator(
-        task_id="model",
-        project_dir=str(DBT),
-        profile_config=PROFILE,
-        dbt_executable_path="dbt",
-        full_refresh="{{ params.full_refresh }}",
-        install_deps=False,
+    gate = run | {"retries": 0}  # what is wrong with the rows stays wrong
+    show = run | {"trigger_rule": "one_done", "retries": 0}  # as well where the build failed
+    chain(
+        BashOperator(task_id="gate_silver", bash_command='crm gate --layer silver --run "$RUN" $ENTITIES', **gate),
+        BashOperator(task_id="publish", bash_command='crm publish --run "$RUN" $ENTITIES', **run),
+        BashOperator(task_id="gate_published", bash_command='crm gate --run "$RUN" $ENTITIES', **gate),
+        DbtBuildLocalOperator(
+            task_id="model",
+            project_dir=str(DBT),
+            profile_config=PROFILE,
+            dbt_executable_path="dbt",
+            full_refresh="{{ params.full_refresh }}",
+            install_deps=False,
+            env={"CRM_RUN": "{{ run_id }}"},
+            append_env=True,
+        ),
+        [
+            *(
+                BashOperator(task_id=f"show_{layer}", bash_command=f'crm models --layer {layer} --run "$RUN"', **show)
+                for layer in ("staging", "warehouse", "marts")
+            ),
+            EmptyOperator(task_id="built", outlets=[Asset("marts")]),
+        ],
     )
-    publish >> gate >> model
 
 
 crm_publish_and_model()

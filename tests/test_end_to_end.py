@@ -325,17 +325,20 @@ def test_a_closed_gate_leaves_yesterdays_marts_and_says_which_rows(settings):
         order, event, total = connection.execute(
             "select order_id, order_event_id, total_minor from lake.orders order by order_event_id limit 1"
         ).fetchone()
-        connection.execute("update lake.orders set total_minor = -5 where order_event_id = %s", (event,))
+        # as if a publish had brought it
+        change = "update lake.orders set total_minor = %s, published_batch = nextval('ops.published_batch')"
+        connection.execute(f"{change} where order_event_id = %s", (-5, event))
     run = airflow.trigger(DAG, {"full_refresh": True})
     assert airflow.wait_for_run(DAG, run) == "failed"
     states = {task["task_id"]: task["state"] for task in airflow.tasks(DAG, run)}
-    assert (states["publish"], states["gate"], states["model"]) == ("success", "failed", "upstream_failed")
-    log = airflow.log(DAG, run, "gate", 1)
+    assert (states["publish"], states["gate_published"], states["model"]) == ("success", "failed", "upstream_failed")
+    assert (states["show_marts"], states["built"]) == ("skipped", "upstream_failed")
+    log = airflow.log(DAG, run, "gate_published", 1)
     assert "expect_column_values_to_be_between on lake.orders.total_minor: 1 rows" in log
     assert f"{order}/{event}" in log
     assert revenue_in_marts(settings) == marts
     with connect(settings) as connection:
-        connection.execute("update lake.orders set total_minor = %s where order_event_id = %s", (total, event))
+        connection.execute(f"{change} where order_event_id = %s", (total, event))
     run = airflow.trigger(DAG)
     assert airflow.wait_for_run(DAG, run) == "success"
     assert revenue_in_marts(settings) == revenue_made(settings)
