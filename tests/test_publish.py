@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import polars as pl
 import psycopg
 import pytest
 from own_warehouse import days
@@ -64,6 +65,16 @@ def columns():
     query = "select column_name from information_schema.columns where table_schema = 'lake' and table_name = 'events'"
     with connect(load_settings()) as connection:
         return [row[0] for row in connection.execute(query + " order by ordinal_position")]
+
+
+def test_a_key_that_two_records_were_given_is_one_row(published):
+    warehouse, second = published
+    record = second["events"].head(1)
+    later = record.with_columns(pl.col("occurred_at") + pl.duration(hours=1), pl.col("sequence") + 1)
+    warehouse.append("events", pl.concat([record, later]))
+    assert warehouse.publish("whole", whole=True, entities=["events"]) > 0
+    query = "select count(*), max(sequence) from lake.events where event_id = %s"
+    assert warehouse.row(query, record["event_id"][0]) == (1, later["sequence"][0])
 
 
 @pytest.mark.parametrize("whole", [False, True])

@@ -13,7 +13,7 @@ from data_platform_core.contracts import CONTRACTS
 from data_platform_core.errors import UsageError
 from data_platform_core.settings import Settings
 from spark_jobs.batch import backfill
-from spark_jobs.batch.backfill import Days, _messages_in, files_below, weighed
+from spark_jobs.batch.backfill import Days, _messages_in, files_below, listed, weighed
 
 GOOD = (Path(__file__).parents[2] / "data-platform-core/tests/contracts/events.1.minimal.pass.json").read_bytes()
 LINE = json.dumps(json.loads(GOOD)).encode() + b"\n"
@@ -74,3 +74,13 @@ def test_days_choose_files_by_the_windows_that_their_names_tell(settings, tmp_pa
     (tmp_path / "mine.ndjson").write_bytes(LINE)
     with pytest.raises(UsageError, match=r"mine\.ndjson tells no window in its name.*rename it"):
         files_below(settings, str(tmp_path), days[0])
+
+
+def test_a_name_with_a_colon_is_refused_and_other_formats_are_told(settings, tmp_path):
+    for name in ("a.ndjson", "B.NDJSON", "c.ndjson.gz"):
+        (tmp_path / name).write_bytes(LINE)
+    assert len(files_below(settings, str(tmp_path))) == 1
+    assert len(listed(settings, str(tmp_path))) == 3
+    (tmp_path / "a:b.ndjson").write_bytes(LINE)
+    with pytest.raises(UsageError, match=r"a:b\.ndjson cannot be read by Hadoop.*rename it"):
+        files_below(settings, str(tmp_path))

@@ -17,6 +17,9 @@ from data_platform_core.layers import TOPICS, checkpoint, recovered_start
 from data_platform_core.s3 import names_below, read_object, s3_client
 from data_platform_core.settings import Settings
 
+_LINES_OF_OFFSETS = 3
+"""A version, the batch's settings, and the offsets of its one source."""
+
 
 class CheckpointBroken(CrmError):
     """A checkpoint is damaged, gone, or does not fit the tables; nothing is started on it."""
@@ -78,6 +81,8 @@ def _read(client: Any, entity: str, address: str, names: list[str]) -> Checkpoin
                     json.loads(line)
         except ValueError:
             raise CheckpointBroken(entity, f"is damaged in {name}") from None
+        if not text.strip():
+            raise CheckpointBroken(entity, f"is empty in {name}")
         return text.splitlines()
 
     def numbers(folder: str) -> list[int]:
@@ -97,7 +102,8 @@ def _read(client: Any, entity: str, address: str, names: list[str]) -> Checkpoin
     if last_planned - last_finished > 1:
         raise CheckpointBroken(entity, f"lacks commits/{last_planned - 1}, which offsets has")
     for number in planned[-2:]:
-        lines(f"offsets/{number}")
+        if len(lines(f"offsets/{number}")) < _LINES_OF_OFFSETS:
+            raise CheckpointBroken(entity, f"is cut short in offsets/{number}")
     if last_finished < 0:
         return Checkpoint(query_id, last_planned, -1, {})
     lines(f"commits/{last_finished}")
@@ -116,8 +122,11 @@ def read_start(settings: Settings, entity: str) -> Start | None:
         raise ComponentFailed(f"the lake at {settings.s3_url} is out of reach: {str(error)[:300]}") from None
     if found is None:
         return None
-    words = json.loads(found)
-    return Start({int(p): int(o) for p, o in words["offsets"].items()}, int(words["bronze_version"]))
+    try:
+        words = json.loads(found)
+        return Start({int(p): int(o) for p, o in words["offsets"].items()}, int(words["bronze_version"]))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise CheckpointBroken(entity, "does not say where it begins: what a recovery left is damaged") from None
 
 
 def stream_position(settings: Settings, entity: str) -> dict[int, int]:

@@ -30,7 +30,7 @@ create or replace function lake.new_partition(entity text, batch bigint) returns
 language plpgsql security definer set search_path = pg_catalog as $$
 begin
   execute format('create table lake.%I (like lake.%I)', entity || '_from_' || batch, entity);
-  execute format('grant select, insert on lake.%I to crm_publisher', entity || '_from_' || batch);
+  execute format('grant select, insert, delete on lake.%I to crm_publisher', entity || '_from_' || batch);
 end $$;
 comment on function lake.new_partition is 'A table like a published one, to be filled and put into its place.';
 create or replace function lake.put_in_place(entity text, batch bigint) returns void

@@ -169,11 +169,6 @@ def version_of(spark: SparkSession, address: str) -> int:
     return int(_updated(spark, _log(spark, address)).version())
 
 
-def first_offsets(spark: SparkSession, settings: Settings, entity: str) -> dict[int, int]:
-    """The first offset that Kafka still has of each partition of an entity's topic."""
-    return bounds_of(spark, settings, TOPICS[entity])[0]
-
-
 def kafka_consumer(spark: SparkSession, settings: Settings) -> Any:
     """A consumer of the JVM's, which makes no topic and waits 15 s at most."""
     jvm = _jvm(spark)

@@ -19,7 +19,9 @@ EXAMPLES = Path(__file__).parents[3] / "data-platform-core" / "tests" / "contrac
 @pytest.mark.parametrize("entity", CONTRACTS)
 def test_spark_accepts_and_refuses_the_examples_as_the_contract_does(messages, entity):
     files = sorted(EXAMPLES.glob(f"{entity}.*.json"))
-    rows = parsed(messages(*(file.read_bytes() for file in files)), CONTRACTS[entity], TOLERANCE).collect()
+    rows = parsed(messages(*(file.read_bytes() for file in files)), CONTRACTS[entity], TOLERANCE)
+    # a time that is refused may be none of Python's
+    rows = rows.select("kafka_offset", "reason").collect()
     verdicts = {files[row.kafka_offset].name: row.reason for row in rows}
     assert len(verdicts) == len(files) > 3
     wrong = {name: reason for name, reason in verdicts.items() if (".pass." in name) != (reason is None)}

@@ -13,7 +13,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    field_validator,
+)
 
 INSTANT_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$"
 INSTANT_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
@@ -74,6 +83,13 @@ class Part(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
+    @field_validator("*")
+    @classmethod
+    def _can_be_stored(cls, value: Any) -> Any:
+        if isinstance(value, str) and "\x00" in value:
+            raise ValueError("must not hold the character 0, which PostgreSQL cannot store")
+        return value
+
 
 class Record(Part):
     """What every record of every entity carries."""
@@ -100,7 +116,7 @@ class Record(Part):
         try:
             words = json.loads(text)
             written = words["schema_version"]
-        except (ValueError, TypeError, LookupError):
+        except (ValueError, TypeError, LookupError, RecursionError):
             return cls.model_validate_json(text)  # which says what is wrong
         if type(written) is not int or not cls.version < written <= LATEST_VERSION:
             return cls.model_validate_json(text)

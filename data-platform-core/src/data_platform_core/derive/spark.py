@@ -155,9 +155,14 @@ def _of_field(field: FieldSpec, value: str) -> list[Refusal]:
         found.append(
             Refusal(
                 f"not_an_instant:{field.name}",
-                f"not {value} rlike {_quoted(INSTANT_PATTERN)} or try_to_timestamp({value}) is null",
+                # a year that Spark knows and Python and PostgreSQL do not
+                f"not {value} rlike {_quoted(INSTANT_PATTERN)} or {value} like '0000%'"
+                f" or try_to_timestamp({value}) is null",
             )
         )
+    if field.kind == "text" and not field.choices:
+        # what PostgreSQL cannot hold; a plain text has none
+        found.append(Refusal(f"bad_format:{field.name}", f"{value} rlike r'\\x00'"))
     if field.pattern:
         found.append(Refusal(f"bad_format:{field.name}", f"not {value} rlike {_quoted(field.pattern)}"))
     if field.choices:

@@ -41,14 +41,6 @@ LAWS = (
         " where p.product_id = line ->> 'product_id' and p.occurred_at <= r.ordered_at))",
     ),
     Law(
-        "status_of_a_paid_order",
-        "orders",
-        "An order is cancelled or refunded after it was paid.",
-        # of what was paid before the records begin, nobody has the payment
-        "r.status != 'paid' and r.ordered_at >= (select min(o.occurred_at) from lake.orders o)",
-        "not exists (select from lake.orders paid where paid.order_id = r.order_id and paid.status = 'paid')",
-    ),
-    Law(
         "purchase_with_an_order",
         "events",
         "Every purchase has its order.",

@@ -96,26 +96,35 @@ def files_below(settings: Settings, folder: str, days: Days | None = None) -> li
     Raises:
         UsageError: there are none, or one that would be passed over: says which, and what to do.
     """
-    if urlparse(folder).scheme in ("s3", "s3a"):
-        address = "s3a://" + folder.split("://", 1)[1].rstrip("/")
-        bucket = address.removeprefix("s3a://").split("/")[0]
-        found = [File(f"s3a://{bucket}/{one.key}", one.bytes, one.etag) for one in objects_below(settings, address)]
-    elif urlparse(folder).scheme:
-        raise UsageError(f"{folder}: a backfill reads a folder of this machine's, or s3://bucket/folder")
-    else:
-        found = sorted(_local(folder), key=lambda file: file.address)
-    kept = [file for file in found if _format_of(file) in _FORMATS]
+    kept = [file for file in listed(settings, folder) if _format_of(file) in _FORMATS]
     if not kept:
         raise UsageError(f"{folder} holds no files to backfill: {' or '.join('*.' + name for name in _FORMATS)}")
     for file in kept:
         if _UNSEEN.search(file.address):
             raise UsageError(f"{file.address} would be passed over, since its name begins with . or _: rename it")
+        if ":" in file.address.partition("://")[2] and file.address.startswith("file:"):
+            raise UsageError(f"{file.address} cannot be read by Hadoop, since its name has a colon: rename it")
     if days is None:
         return kept
     within = [file for file in kept if days.touch(*_window_of(file))]
     if not within:
         raise UsageError(f"{folder} holds no files of {days}: `crm backfill` without days takes all that it holds")
     return within
+
+
+def listed(settings: Settings, folder: str) -> list[File]:
+    """All files of a folder, here or in the lake's store, in order of their names.
+
+    Raises:
+        UsageError: the address is of another kind.
+    """
+    if urlparse(folder).scheme in ("s3", "s3a"):
+        address = "s3a://" + folder.split("://", 1)[1].rstrip("/")
+        bucket = address.removeprefix("s3a://").split("/")[0]
+        return [File(f"s3a://{bucket}/{one.key}", one.bytes, one.etag) for one in objects_below(settings, address)]
+    if urlparse(folder).scheme:
+        raise UsageError(f"{folder}: a backfill reads a folder of this machine's, or s3://bucket/folder")
+    return sorted(_local(folder), key=lambda file: file.address)
 
 
 def _window_of(file: File) -> tuple[datetime, datetime]:
@@ -158,7 +167,10 @@ def backfill_files(
     there = io.writers_of(spark, bronze)
     files = files_below(settings, folder, days)
     left = weighed(settings, [file for file in files if file.mark not in there])
+    others = [file for file in listed(settings, folder) if not _UNSEEN.search(file.address)]
     told = {"files": len(files), "files_there": len(files) - len(left), "records": 0, "refused": 0, "repeated": 0}
+    if any(_format_of(file) not in _FORMATS for file in others):  # a *.gz, say: nobody should take it for landed
+        told["files_of_other_formats"] = sum(_format_of(file) not in _FORMATS for file in others)
     reader = spark.newSession()
     # a file is read whole by one task: the rows of a task are numbered
     reader.conf.set("spark.sql.files.maxPartitionBytes", str(2**40))

@@ -90,7 +90,10 @@ def mended(value: bytes | None, changes: Mapping[str, Any], drops: Iterable[str]
     Raises:
         ValueError: it is no JSON object.
     """
-    words = json.loads(value or b"")
+    try:
+        words = json.loads(value or b"")
+    except RecursionError:
+        raise ValueError("it is nested too deep to be mended: give its whole text by --value") from None
     if not isinstance(words, dict):
         raise ValueError("it is no JSON object: give its whole text by --value")
     kept = {name: one for name, one in words.items() if name not in set(drops)} | dict(changes)

@@ -55,7 +55,7 @@ def _check_nobody_writes(settings: Settings) -> None:
         return
     try:
         held = dict(json.loads(text))
-    except ValueError:
+    except (ValueError, TypeError):
         return  # nobody's words, as an application that takes the lease sees them
     silent = datetime.now(UTC).timestamp() - float(held.get("signed_at", 0))
     if not held.get("released") and silent < float(held.get("seconds", 20)):

@@ -39,7 +39,7 @@ def show(
     rows = rows_at(table, version)
     if where_id is not None:
         keys = CONTRACTS[entity].key if layer == "silver" else ("key",)
-        rows = rows.filter(pl.any_horizontal([pl.col(name).cast(pl.String) == where_id for name in keys]))
+        rows = rows.filter(pl.any_horizontal([pl.col(name).cast(pl.String, strict=False) == where_id for name in keys]))
     typer.echo(f"{layer}.{entity}, version {version}: {len(rows):,} rows")
     if out is None:
         _show(rows.head(limit))
@@ -48,7 +48,11 @@ def show(
         raise UsageError(f"--out {out}: there is no folder {out.absolute().parent}")
     if out.suffix == ".parquet":
         rows.write_parquet(out)
-    elif out.suffix == ".ndjson":
+        typer.echo(f"written to {out}")
+        return
+    # bytes have no place in a text: base64, as is the custom
+    rows = rows.with_columns(pl.col(pl.Binary).bin.encode("base64"))
+    if out.suffix == ".ndjson":
         rows.write_ndjson(out)
     elif out.suffix == ".csv":
         nested = [name for name, kind in rows.schema.items() if kind.is_nested()]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
-import sys
 import threading
 from pathlib import Path
 
@@ -39,4 +39,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    logging.shutdown()
+    # at once: a thread may wait for an answer of a Spark that was stopped, and Python would wait for the thread
+    os._exit(code)

@@ -12,6 +12,7 @@ import psycopg
 from data_platform_core import requests
 from data_platform_core.errors import CrmError
 from data_platform_core.requests import Request
+from spark_jobs.streaming.failures import in_one_line
 
 _log = logging.getLogger(__name__)
 
@@ -78,13 +79,20 @@ class RequestDesk:
             result = handler(request, lambda progress: requests.report(connection, request.id, progress))
         except psycopg.Error:
             raise
-        except CrmError as error:
-            requests.fail(connection, request.id, str(error))
-            return "failed"
         except Exception as error:
-            _log.exception("request %d broke off", request.id)
-            first = (str(error).strip().splitlines() or ["no words"])[0][:500]
-            requests.fail(connection, request.id, f"{type(error).__name__}: {first}; the stream's log has more")
-            return "failed"
+            if self._ended.is_set():  # what it uses is being closed
+                _log.info("request %d was broken off: the next application takes it up", request.id)
+                return "broken off"
+            return self._failed(connection, request, error)
         requests.finish(connection, request.id, result)
         return "done"
+
+    @staticmethod
+    def _failed(connection: psycopg.Connection, request: Request, error: Exception) -> str:
+        if isinstance(error, CrmError):
+            requests.fail(connection, request.id, str(error))
+            return "failed"
+        _log.error("request %d broke off", request.id, exc_info=error)
+        words = f"{type(error).__name__}: {in_one_line(str(error)) or 'no words'}; the stream's log has more"
+        requests.fail(connection, request.id, words)
+        return "failed"

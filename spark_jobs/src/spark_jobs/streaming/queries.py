@@ -34,8 +34,10 @@ def place_to_start(spark: SparkSession, settings: Settings, entity: str) -> str:
     """
     found = read_checkpoint(settings, entity)
     begin = _check_against_tables(spark, settings, entity, found)
-    first = io.first_offsets(spark, settings, entity)
-    _check_kafka_has(settings, entity, first, found.position if found and found.finished >= 0 else begin)
+    first, last = io.bounds_of(spark, settings, TOPICS[entity])
+    position = found.position if found and found.finished >= 0 else begin
+    _check_same_topic(entity, last, position)
+    _check_kafka_has(settings, entity, first, position)
     if not begin:
         return "earliest"
     # -2: from the first message that Kafka has
@@ -88,6 +90,17 @@ def _check_against_tables(
 
 def _has_written(spark: SparkSession, table: str, query_id: str) -> bool:
     return query_id in io.writers_of(spark, table)
+
+
+def _check_same_topic(entity: str, last: dict[int, int], position: dict[int, int]) -> None:
+    """Whether Kafka reaches as far as was read: a topic that was made anew does not, and would be taken for read."""
+    ahead = {p: (offset, last.get(p, 0)) for p, offset in position.items() if offset > last.get(p, 0)}
+    if ahead:
+        told = ", ".join(f"partition {p}: read up to {a}, and Kafka ends at {b}" for p, (a, b) in sorted(ahead.items()))
+        raise DataLost(
+            f"{TOPICS[entity]} is not the topic that was read before ({told}): bring back Kafka's data, or begin anew "
+            "with `crm reset`, or another CRM_LAKE_ROOT"
+        )
 
 
 def _check_kafka_has(settings: Settings, entity: str, first: dict[int, int], position: dict[int, int]) -> None:
