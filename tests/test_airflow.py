@@ -179,6 +179,7 @@ def test_days_that_have_not_been_are_refused_at_their_task(stack, webhook):
     assert [(one["dag"], one["task"]) for one in told] == [("crm_backfill", "chunks")]
 
 
+@pytest.mark.drill
 def test_days_of_which_there_are_no_files_are_refused_at_their_task(stack):
     form = {"first_day": "2026-01-01", "last_day": "2026-01-01", "entities": ["orders"], "folder": "s3://lake/export"}
     run = stack.run("crm_backfill", form, ends="failed")
@@ -228,6 +229,7 @@ def test_the_watch_starts_again_what_is_stuck(stack):
 # --- gates ------------------------------------------------------------------------------------
 
 
+@pytest.mark.drill
 def test_the_quality_report_looks_at_all_that_is_published(stack):
     run = stack.run("crm_quality_report")
     assert stack.states("crm_quality_report", run) == {("gate_published", -1): "success", ("audit", -1): "skipped"}
@@ -259,6 +261,7 @@ def test_a_quarantine_over_its_budget_publishes_nothing_until_it_is_within(stack
     assert marks(stack) != before
 
 
+@pytest.mark.drill
 def test_a_broken_law_leaves_the_marts_until_it_holds_again(stack):
     marts = mart(stack)
     as_admin(stack, "update lake.profiles set signed_up_at = now() + interval '1 year'")
@@ -272,6 +275,7 @@ def test_a_broken_law_leaves_the_marts_until_it_holds_again(stack):
     stack.run(PUBLISH)
 
 
+@pytest.mark.drill
 def test_a_task_that_is_killed_in_the_middle_is_tried_again_and_changes_nothing(stack):
     stack.crm("generate", "live", "--tps", "100", "--for", "3s")
     wait_for(lambda: landed(stack.settings), what="what was sent to land")
@@ -285,6 +289,7 @@ def test_a_task_that_is_killed_in_the_middle_is_tried_again_and_changes_nothing(
             assert stores.published_digest(connection, entity) == stores.silver_digest(stack.settings, entity)
 
 
+@pytest.mark.drill
 def test_a_mart_that_was_dropped_is_there_after_the_next_run(stack):
     marts = mart(stack)
     with connect(stack.settings, "crm_dbt") as connection:
@@ -346,6 +351,7 @@ def mart(stack):
 # --- bad input --------------------------------------------------------------------------------
 
 
+@pytest.mark.drill
 def test_a_column_that_was_renamed_is_named_and_nothing_is_lost(stack):
     stack.crm("generate", "live", "--tps", "20", "--for", "2s")
     wait_for(lambda: landed(stack.settings), what="what was sent to land")
@@ -359,6 +365,7 @@ def test_a_column_that_was_renamed_is_named_and_nothing_is_lost(stack):
     assert dict(marks(stack))["events"] > dict(before)["events"]
 
 
+@pytest.mark.drill
 def test_a_role_without_rights_is_named_and_nothing_is_lost(stack):
     stack.crm("generate", "live", "--tps", "20", "--for", "2s")
     wait_for(lambda: landed(stack.settings), what="what was sent to land")
@@ -371,6 +378,7 @@ def test_a_role_without_rights_is_named_and_nothing_is_lost(stack):
         assert stores.published_digest(connection, "events") == stores.silver_digest(stack.settings, "events")
 
 
+@pytest.mark.drill
 def test_a_warehouse_that_goes_away_in_the_middle_is_named_and_nothing_is_lost(stack):
     stack.crm("generate", "live", "--tps", "20", "--for", "2s")
     wait_for(lambda: landed(stack.settings), what="what was sent to land")
@@ -391,6 +399,7 @@ def test_a_warehouse_that_goes_away_in_the_middle_is_named_and_nothing_is_lost(s
         assert stores.published_digest(connection, "events") == stores.silver_digest(stack.settings, "events")
 
 
+@pytest.mark.drill
 def test_a_dag_is_triggered_in_the_ui_by_its_form(stack, tmp_path):
     from playwright.sync_api import sync_playwright
 

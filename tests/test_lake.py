@@ -75,7 +75,7 @@ def test_a_second_application_is_refused_and_the_first_goes_on(crm, settings):
 # --- checkpoints -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["gone", "behind", "damaged"])
+@pytest.mark.parametrize("how", ["gone", "behind", "damaged", "empty"])
 def test_a_broken_checkpoint_refuses_to_start_and_a_recovered_one_goes_on(crm, settings, how):
     for _ in range(2):  # two batches at least
         crm("generate", "live", "--tps", "20", "--for", "1s")
@@ -94,7 +94,8 @@ def test_a_broken_checkpoint_refuses_to_start_and_a_recovered_one_goes_on(crm, s
         for folder in ("offsets", "commits"):
             client.delete_object(Bucket=bucket, Key=f"{prefix}/{folder}/{last}")
     else:
-        client.put_object(Bucket=bucket, Key=f"{prefix}/offsets/{last}", Body=b'v1\n{"batchWaterm')
+        name, rest = ("offsets", b'v1\n{"batchWaterm') if how == "damaged" else ("commits", b"")
+        client.put_object(Bucket=bucket, Key=f"{prefix}/{name}/{last}", Body=rest)
     crm("generate", "live", "--tps", "40", "--for", "2s")
     refused = crm("up", "stream", fails=True)
     assert "checkpoint of events" in refused.stderr
