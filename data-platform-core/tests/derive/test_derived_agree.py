@@ -66,6 +66,12 @@ def test_dbt_source_lists_the_columns_of_the_published_tables():
         assert [column["name"] for column in table["columns"]] == columns[:-1]
 
 
+@every_contract
+def test_every_field_says_what_it_is(contract):
+    fields = [field for spec in fields_of(contract) for field in (spec, *spec.parts)]
+    assert [field.name for field in fields if not field.description] == []
+
+
 def test_committed_derived_files_are_fresh():
     stale = [str(path) for path, text in derived_files(ROOT).items() if path.read_text() != text]
     assert stale == []

@@ -64,6 +64,8 @@ VisitorId = Annotated[str, Field(pattern=r"^vis_[0-9a-f]{16}$")]
 SessionId = Annotated[str, Field(pattern=r"^ses_[0-9a-f]{16}$")]
 Currency = Literal["KRW", "USD", "EUR", "JPY"]
 """ISO 4217. A shop has one of them."""
+SCHEMA_VERSION = Field(description="Version of the contract that the record was written by.")
+"""What `schema_version` is, whichever number a contract allows."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from data_platform_core.contracts.base import (
+    SCHEMA_VERSION,
     CustomerId,
     Law,
     OrderId,
@@ -32,7 +33,7 @@ class EventV1(Record):
         ),
     )
 
-    schema_version: Literal[1]
+    schema_version: Annotated[Literal[1], SCHEMA_VERSION]
     event_id: Annotated[RecordId, Field(description="Stable id of the step.")]
     event_type: Annotated[
         Literal[

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from data_platform_core.contracts.base import (
+    SCHEMA_VERSION,
     Currency,
     CustomerId,
     Instant,
@@ -46,7 +47,7 @@ class OrderV1(Record):
         Law("status_follows_the_order", lambda r: r.occurred_at >= r.ordered_at, "occurred_at >= ordered_at"),
     )
 
-    schema_version: Literal[1]
+    schema_version: Annotated[Literal[1], SCHEMA_VERSION]
     order_id: Annotated[OrderId, Field(description="The order.")]
     order_event_id: Annotated[RecordId, Field(description="Stable id of this status of the order.")]
     customer_id: Annotated[CustomerId, Field(description="Who ordered.")]

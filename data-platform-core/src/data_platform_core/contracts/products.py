@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from data_platform_core.contracts.base import Currency, Instant, MinorUnits, ProductId, Record
+from data_platform_core.contracts.base import SCHEMA_VERSION, Currency, Instant, MinorUnits, ProductId, Record
 
 
 class ProductV1(Record):
@@ -16,7 +16,7 @@ class ProductV1(Record):
     version: ClassVar[int] = 1
     key: ClassVar[tuple[str, ...]] = ("product_id", "sequence")
 
-    schema_version: Literal[1]
+    schema_version: Annotated[Literal[1], SCHEMA_VERSION]
     product_id: Annotated[ProductId, Field(description="The product.")]
     category_path: Annotated[
         str,

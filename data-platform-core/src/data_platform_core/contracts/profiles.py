@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from data_platform_core.contracts.base import CustomerId, Instant, Record
+from data_platform_core.contracts.base import SCHEMA_VERSION, CustomerId, Instant, Record
 
 
 class ProfileV1(Record):
@@ -16,7 +16,7 @@ class ProfileV1(Record):
     version: ClassVar[int] = 1
     key: ClassVar[tuple[str, ...]] = ("customer_id", "sequence")
 
-    schema_version: Literal[1]
+    schema_version: Annotated[Literal[1], SCHEMA_VERSION]
     customer_id: Annotated[CustomerId, Field(description="The customer.")]
     grade: Annotated[Literal["bronze", "silver", "gold", "vip"], Field(description="Loyalty grade.")]
     segment: Annotated[
