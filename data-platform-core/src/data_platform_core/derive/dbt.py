@@ -46,8 +46,15 @@ def dbt_sources_text() -> str:
         "name": "lake",
         "schema": "lake",
         "description": "What the publish writes: one table an entity, keyed as its contract says.",
-        "loaded_at_field": "published_at",
-        "config": {"freshness": {"warn_after": {"count": 3, "period": "hour"}}},
+        "loader": "crm publish",
+        "config": {
+            "loaded_at_query": _last_published("entity = '{{ this.identifier }}' and "),
+            # the publish is hourly: after two hours without one, after a day whose numbers the marts lack
+            "freshness": {
+                "warn_after": {"count": 3, "period": "hour"},
+                "error_after": {"count": 24, "period": "hour"},
+            },
+        },
         "tables": _tables(),
     }
     body = yaml.safe_dump({"version": 2, "sources": [source]}, sort_keys=False, allow_unicode=True, width=100)
@@ -78,10 +85,21 @@ def _tables() -> list[dict[str, Any]]:
     deleted_keys = {
         "name": "deleted_keys",
         "description": "Keys that silver no longer has. One row per key.",
-        "config": {"freshness": None},
+        "config": {"loaded_at_query": _last_published("")},  # of whichever entity
         "columns": [_required(name, text) for name, text in _DELETED_KEYS_COLUMNS],
     }
     return [*entities, deleted_keys]
+
+
+def _last_published(condition: str) -> str:
+    """The query that says when all that silver has was last here: a run has brought it, or found nothing to bring.
+
+    The rows do not say: a master may stay as it is for days.
+    """
+    return (
+        f"select max(coalesce(published_at, fixed_at)) from ops.publish_runs where {condition}"
+        "(published_at is not null or to_version <= from_version)"
+    )
 
 
 def _required(name: str, description: str) -> dict[str, object]:
