@@ -40,6 +40,12 @@ def run_lint(settings: Settings, console: Console) -> None:
         ("mypy", here, ["platform/mypy", *_SOURCES]),
         ("derived files", here, [crm, "contracts", "check"]),
         ("sqlfluff", here / "dbt", ["dbt/sqlfluff", "lint", "--disable-progress-bar", "models", "tests"]),
+        (
+            "dbt parse",
+            here / "dbt",
+            ["dbt/dbt", "--warn-error", "--no-partial-parse", "parse", "--target-path", "target"],
+        ),
+        ("dbt-bouncer", here / "dbt", ["dbt/dbt-bouncer", "run"]),
         ("yamllint", here, ["platform/yamllint", "--strict", "ansible", "dbt"]),
         ("ansible-lint", here / "ansible", ["platform/ansible-lint", "--offline", "--profile", "production"]),
         (
@@ -49,12 +55,11 @@ def run_lint(settings: Settings, console: Console) -> None:
         ),
     ]
     path = f"{settings.home / 'envs' / 'platform' / 'bin'}:{os.environ.get('PATH', '')}"
+    env = os.environ | {"PATH": path, "COLUMNS": "200"}  # a narrow table of dbt-bouncer leaves out what is wrong
     failed = []
     for name, folder, (program, *arguments) in checks:
         command = program if program.startswith("/") else env_bin(settings, *program.split("/"))
-        done = subprocess.run(
-            [command, *arguments], cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True
-        )
+        done = subprocess.run([command, *arguments], cwd=folder, env=env, capture_output=True, text=True)
         console.print(f"  {'[red]✗[/red]' if done.returncode else '[green]✓[/green]'} {name}")
         if done.returncode:
             failed.append(name)

@@ -26,7 +26,7 @@ MINIO_VERSION = "v0.0.0-20260212201848-7aac2a2c5b7c"
 
 _EDITABLE = {"spark": ("data-platform-core", "spark_jobs"), "airflow": (), "dbt": ()}
 _COMMANDS = {
-    "dbt": ("dbt", "sqlfluff"),
+    "dbt": ("dbt", "dbt-bouncer", "sqlfluff"),
     "airflow": ("airflow",),
     "platform": ("ansible", "ansible-playbook", "ansible-inventory", "ansible-lint", "ansible-vault"),
     "spark": ("spark-submit", "spark-sql", "spark-shell", "pyspark"),
