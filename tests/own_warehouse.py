@@ -55,12 +55,16 @@ class Warehouse:
         with connect(self._settings) as connection:
             return published_digest(connection, entity) == digest_of_frame(contract, held)
 
-    def dbt(self, *words, project=ROOT / "dbt"):
+    def dbt(self, *words, project=ROOT / "dbt", fails=False):
         done = subprocess.run(
             [env_bin(self._settings, "dbt", "dbt"), *words], cwd=project, capture_output=True, text=True,
             env=process_environment(self._settings) | {"DBT_TARGET_PATH": str(self._folder / "target")},
         )  # fmt: skip
-        assert done.returncode == 0, done.stdout[-6000:]
+        assert (done.returncode != 0) == fails, done.stdout[-6000:]
+
+    def artifact(self, name):
+        """A file that dbt's last command has left, as text."""
+        return (self._folder / "target" / name).read_text()
 
     def models(self):
         """The rows of every model, by its name."""
