@@ -1,8 +1,9 @@
-"""What dbt tells its users: what each table and column is, and whether the data is of today."""
+"""What dbt tells its users: what each table and column is, whether the data is of today, what became of a run."""
 
 import json
 
 import pytest
+from conftest import ROOT
 from own_warehouse import days
 
 from data_platform_core.settings import load_settings
@@ -44,3 +45,12 @@ def test_a_source_is_fresh_for_hours_after_its_publish(warehouse):
     assert {result["unique_id"].split(".")[-1]: result["status"] for result in results} == {
         "events": "warn", "orders": "error", "products": "pass", "profiles": "pass", "deleted_keys": "pass",
     }  # fmt: skip
+
+
+def test_a_build_keeps_what_became_of_every_model_and_test_beside_its_model(warehouse):
+    warehouse.dbt("build")
+    with connect(load_settings(), "crm_dbt") as connection:
+        kept = connection.execute("select kind, layer, model, node from ops.model_results").fetchall()
+    assert {kind for kind, *_ in kept} == {"model", "test", "unit_test"}
+    for _, layer, model, node in kept:
+        assert model == "sources" or (ROOT / "dbt" / "models" / layer / f"{model}.sql").exists(), node

@@ -2,13 +2,15 @@
     CRM_RUN; `crm models` shows it. -#}
 
 {% macro keep_results(results) -%}
+    {#- who uses the marts is no part of a run -#}
+    {%- set results = results | rejectattr('node.resource_type', 'equalto', 'exposure') | list -%}
     {%- if execute and results -%}
     insert into ops.model_results (run_id, node, kind, layer, model, status, row_count, seconds, message)
     values
         {%- for result in results %}
         (
             {{ quoted(env_var('CRM_RUN', invocation_id)) }}, {{ quoted(result.node.unique_id) }},
-            {{ quoted(result.node.resource_type) }}, {{ quoted(result.node.fqn[1]) }},
+            {{ quoted(result.node.resource_type) }}, {{ quoted(result.node.original_file_path.split('/')[1]) }},
             {{ quoted(model_of(result.node)) }}, {{ quoted(result.status) }},
             {{ result.adapter_response.get('rows_affected', -1) }}, {{ result.execution_time }},
             {{ quoted((result.message or '')[:2000]) }}
@@ -20,7 +22,7 @@
 {% macro model_of(node) -%}
     {#- a model's own name; a test's is that of the model it looks at -#}
     {%- if node.resource_type == 'model' -%} {{ node.name }}
-    {%- elif node.resource_type == 'unit_test' -%} {{ node.model }}
+    {%- elif node.resource_type == 'unit_test' -%} {{ graph.nodes[node.tested_node_unique_id].name }}
     {%- elif node.attached_node -%} {{ graph.nodes[node.attached_node].name }}
     {%- else -%} sources
     {%- endif -%}
