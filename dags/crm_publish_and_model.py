@@ -45,7 +45,7 @@ HOURLY = CronTriggerTimetable("0 * * * *", timezone="UTC")
 )
 def crm_publish_and_model():
     run = {"env": {"RUN": "{{ run_id }}", "ENTITIES": "{{ params.entities | join(' ') }}"}, "append_env": True}
-    gate = run | {"retries": 0}  # what is wrong with the rows stays wrong
+    gate = run | {"retries": 1}  # what is wrong with the rows stays wrong; a task that could not start does not
     show = run | {"trigger_rule": "one_done", "retries": 0}  # as well where the build failed
     chain(
         BashOperator(task_id="gate_silver", bash_command='crm gate --layer silver --run "$RUN" $ENTITIES', **gate),

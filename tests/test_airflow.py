@@ -147,6 +147,7 @@ def test_lineage_goes_where_the_setting_says(stack):
 # --- backfill ---------------------------------------------------------------------------------
 
 
+@pytest.mark.drill
 def test_a_backfill_lands_whole_days_and_the_models_follow(stack):
     stack.crm("generate", "backfill", "--from", FILES[0], "--to", FILES[1], "--out", "s3://lake/export")
     form = {"first_day": FILES[0], "last_day": FILES[1], "days_a_chunk": 3}
@@ -170,6 +171,7 @@ def test_a_backfill_lands_whole_days_and_the_models_follow(stack):
     assert stores.silver_digest(stack.settings, "events") == digest
 
 
+@pytest.mark.drill
 def test_days_that_have_not_been_are_refused_at_their_task(stack, webhook):
     later = str(datetime.now(UTC).date() + timedelta(days=30))
     run = stack.run("crm_backfill", {"first_day": later, "last_day": later}, ends="failed")
@@ -189,6 +191,7 @@ def test_days_of_which_there_are_no_files_are_refused_at_their_task(stack):
 # --- the lake's own DAGs ----------------------------------------------------------------------
 
 
+@pytest.mark.drill
 def test_maintenance_asks_the_application_and_waits(stack):
     before = stores.silver_digest(stack.settings, "events")
     run = stack.run("crm_lake_maintenance", {"compact_only": True})
@@ -196,6 +199,7 @@ def test_maintenance_asks_the_application_and_waits(stack):
     assert stores.silver_digest(stack.settings, "events") == before
 
 
+@pytest.mark.drill
 def test_the_watch_starts_again_what_died_and_leaves_alone_what_was_stopped(stack):
     run = stack.run("crm_stream_watch")
     assert "lives and lands" in stack.log("crm_stream_watch", run, "watch")
@@ -244,6 +248,7 @@ def test_the_quality_report_looks_at_all_that_is_published(stack):
     stack.run("crm_quality_report")
 
 
+@pytest.mark.drill
 def test_a_quarantine_over_its_budget_publishes_nothing_until_it_is_within(stack, webhook):
     before = marks(stack)
     for _ in range(40):
