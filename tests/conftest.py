@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from data_platform_core.settings import load_settings
+from home_server.airflow_api import AirflowApi
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,8 +46,10 @@ def crm():
 
 @pytest.fixture(scope="session")
 def demo(crm):
-    """The main job, run once; what it printed."""
-    return crm("demo", "--live", "15", "--tps", "40").stdout
+    """The main job, run once; what it printed. Tests stop and break the stream: nothing starts it meanwhile."""
+    told = crm("demo", "--live", "15", "--tps", "40").stdout
+    AirflowApi(load_settings()).pause("crm_stream_watch")
+    return told
 
 
 @pytest.fixture(scope="session")

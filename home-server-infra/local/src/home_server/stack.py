@@ -33,6 +33,9 @@ from home_server.processes import Processes
 from home_server.steps import Step, run_steps
 from home_server.toolchain import setup_steps, write_platform_commands
 
+_LONGEST_PLAN_SECONDS = 1200.0
+"""So long another command's plan is waited for: a first start that installs everything takes a third of it."""
+
 
 def prepare(settings: Settings) -> Settings:
     """Generate the stack's passwords if it has none; returns the settings that hold them."""
@@ -126,8 +129,8 @@ def run_plan(settings: Settings, steps: list[Step], console: Console) -> dict[st
     """Run a plan; it ends where a component of the stack dies meanwhile, or a step fails."""
     processes = Processes(settings.stack_dir)
     names = component_names(settings)
-    processes.forget_dead(names)  # the plan starts them again
-    with _one_at_a_time(settings):
+    with _one_at_a_time(settings, console):
+        processes.forget_dead(names)  # the plan starts them again
         try:
             return run_steps(steps, console, watch=lambda: processes.check_alive(names))
         except KeyboardInterrupt:
@@ -138,19 +141,28 @@ def run_plan(settings: Settings, steps: list[Step], console: Console) -> dict[st
 
 
 @contextmanager
-def _one_at_a_time(settings: Settings) -> Iterator[None]:
-    """Hold the stack for this plan.
+def _one_at_a_time(settings: Settings, console: Console) -> Iterator[None]:
+    """Hold the stack for this plan; another that is under way, of a DAG perhaps, is waited for.
 
     Raises:
-        UsageError: another plan is under way.
+        UsageError: the other does not come to its end.
     """
     lock = settings.stack_dir / "run" / "plan.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + _LONGEST_PLAN_SECONDS
+    told = False
     with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UsageError(f"another `crm` is at work on the stack in {settings.stack_dir}: wait for it") from None
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise UsageError(f"another `crm` is still at work on the stack in {settings.stack_dir}") from None
+            if not told:
+                console.print("another `crm` is at work on this stack: waiting for it")
+                told = True
+            time.sleep(0.5)
         yield
 
 
