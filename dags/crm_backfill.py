@@ -44,11 +44,11 @@ DAY = {"type": "string", "format": "date"}
     doc_md=__doc__,
 )
 def crm_backfill():
-    form = {name: f"{{{{ params.{name} }}}}" for name in ("first_day", "last_day", "days_a_chunk")}
+    days = "--from {{ params.first_day }} --to {{ params.last_day }}"
+    entities = "{{ params.entities | join(' ') }}"
     chunks = BashOperator(
         task_id="chunks",
-        bash_command='crm chunks --from "$first_day" --to "$last_day" --days "$days_a_chunk" $ENTITIES',
-        env=form | {"ENTITIES": "{{ params.entities | join(' ') }}"},
+        bash_command=f"crm chunks {days} --days {{{{ params.days_a_chunk }}}} {entities}",
         append_env=True,
         output_processor=json.loads,
         retries=0,  # days that are wrong stay wrong
@@ -62,8 +62,7 @@ def crm_backfill():
     ).expand(env=chunks.output)
     book = BashOperator(
         task_id="book",
-        bash_command="crm generate book {{ params.folder }} {{ params.entities | join(' ') }}"
-        " --from {{ params.first_day }} --to {{ params.last_day }}",
+        bash_command=f"crm generate book {{{{ params.folder }}}} {entities} {days}",
         append_env=True,
         retries=10,  # a generator that sends holds the ledger
     )

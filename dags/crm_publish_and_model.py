@@ -20,10 +20,10 @@ from cosmos import DbtBuildLocalOperator, ProfileConfig
 DBT = Path(__file__).parents[1] / "dbt"
 PROFILE = ProfileConfig(profile_name="crm", target_name="warehouse", profiles_yml_filepath=DBT / "profiles.yml")
 ENTITIES = ["events", "orders", "products", "profiles"]
-HOURLY = CronTriggerTimetable("0 * * * *", timezone="UTC")
+HOURLY = CronTriggerTimetable("0 * * * *", timezone="UTC", run_immediately=timedelta(0))
+"""A stack that comes up waits for the next full hour; by default it would run one that has just gone by."""
 
 
-# no start_date: the first scheduled run is the next full hour, not the one before the stack was up
 @dag(
     schedule=AssetOrTimeSchedule(timetable=HOURLY, assets=[Asset("silver")]),
     catchup=False,

@@ -113,6 +113,11 @@ class Stack:
         ]
         return self.airflow.log(dag, run, task, found["try_number"], map_index)
 
+    def land_traffic(self, tps, seconds):
+        """Live traffic, waited for in the lake."""
+        self.crm("generate", "live", "--tps", str(tps), "--for", f"{seconds}s")
+        wait_for(lambda: landed(self.settings), what="what was sent to land")
+
     def page(self, dag, run, task):
         """The page that a task links to, as a browser that has logged in gets it."""
         return self.airflow.page(self.airflow.links(dag, run, task)["Page"])
@@ -217,8 +222,7 @@ def test_the_watch_starts_again_what_died_and_leaves_alone_what_was_stopped(stac
 
 @pytest.mark.drill
 def test_the_watch_starts_again_what_is_stuck(stack):
-    stack.crm("generate", "live", "--tps", "20", "--for", "2s")
-    wait_for(lambda: landed(stack.settings), what="what was sent to land")
+    stack.land_traffic(20, 2)
     pid = next(part["pid"] for part in stack.crm.status()["components"] if part["name"] == "stream")
     family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
     for process in family:
@@ -260,8 +264,7 @@ def test_a_quarantine_over_its_budget_publishes_nothing_until_it_is_within(stack
     assert "of the last 24 h are in quarantine" in stack.log(PUBLISH, run, "gate_silver")
     assert marks(stack) == before
     assert [one["task"] for one in webhook.told if one["run"] == run] == ["gate_silver"]
-    stack.crm("generate", "live", "--tps", "400", "--for", "15s")
-    wait_for(lambda: landed(stack.settings), what="good messages to land")
+    stack.land_traffic(400, 15)
     stack.run(PUBLISH)
     assert marks(stack) != before
 
@@ -282,16 +285,13 @@ def test_a_broken_law_leaves_the_marts_until_it_holds_again(stack):
 
 @pytest.mark.drill
 def test_a_task_that_is_killed_in_the_middle_is_tried_again_and_changes_nothing(stack):
-    stack.crm("generate", "live", "--tps", "100", "--for", "3s")
-    wait_for(lambda: landed(stack.settings), what="what was sent to land")
+    stack.land_traffic(100, 3)
     run = stack.airflow.trigger(PUBLISH)
     wait_for(lambda: kill_command("publish", run), what="the publish to run")
     assert stack.airflow.wait_for_run(PUBLISH, run) == "success"
     tries = {task["task_id"]: task["try_number"] for task in stack.airflow.tasks(PUBLISH, run)}
     assert (tries["publish"], tries["model"]) == (2, 1)
-    with connect(stack.settings, "crm_dbt") as connection:
-        for entity in ENTITIES:
-            assert stores.published_digest(connection, entity) == stores.silver_digest(stack.settings, entity)
+    check_published(stack)
 
 
 @pytest.mark.drill
@@ -325,41 +325,12 @@ def test_a_dag_runs_by_hand(stack, dag, form):
     assert "state=success" in done.stdout + done.stderr
 
 
-# --- by hand ----------------------------------------------------------------------------------
-
-
-def kill_command(word, run):
-    """Kill -9 a command of this run, if it is there."""
-    for process in psutil.process_iter(["cmdline"]):
-        words = process.info["cmdline"] or []
-        if word in words and run in words:
-            process.kill()
-            return True
-    return False
-
-
-def change(stack, statement):
-    with connect(stack.settings) as connection:
-        connection.execute(statement)
-
-
-def marks(stack):
-    with connect(stack.settings, "crm_dbt") as connection:
-        return connection.execute("select entity, version from ops.publish_marks order by 1").fetchall()
-
-
-def mart(stack):
-    with connect(stack.settings, "crm_dbt") as connection:
-        return connection.execute("select a::text from marts.activity_by_day a order by 1").fetchall()
-
-
 # --- bad input --------------------------------------------------------------------------------
 
 
 @pytest.mark.drill
 def test_a_column_that_was_renamed_is_named_and_nothing_is_lost(stack):
-    stack.crm("generate", "live", "--tps", "20", "--for", "2s")
-    wait_for(lambda: landed(stack.settings), what="what was sent to land")
+    stack.land_traffic(20, 2)
     before = marks(stack)
     as_admin(stack, "alter table lake.events rename column device to gadget")
     told = stack.crm("publish", "--run", "renamed", fails=True).stderr
@@ -372,21 +343,18 @@ def test_a_column_that_was_renamed_is_named_and_nothing_is_lost(stack):
 
 @pytest.mark.drill
 def test_a_role_without_rights_is_named_and_nothing_is_lost(stack):
-    stack.crm("generate", "live", "--tps", "20", "--for", "2s")
-    wait_for(lambda: landed(stack.settings), what="what was sent to land")
+    stack.land_traffic(20, 2)
     as_admin(stack, "revoke insert on lake.events from crm_publisher")
     told = stack.crm("publish", "--run", "without-rights", fails=True).stderr
     assert "permission denied for table events" in told
     as_admin(stack, "grant insert on lake.events to crm_publisher")
     stack.run(PUBLISH)
-    with connect(stack.settings, "crm_dbt") as connection:
-        assert stores.published_digest(connection, "events") == stores.silver_digest(stack.settings, "events")
+    check_published(stack)
 
 
 @pytest.mark.drill
 def test_a_warehouse_that_goes_away_in_the_middle_is_named_and_nothing_is_lost(stack):
-    stack.crm("generate", "live", "--tps", "20", "--for", "2s")
-    wait_for(lambda: landed(stack.settings), what="what was sent to land")
+    stack.land_traffic(20, 2)
     before = marks(stack)
     end = (
         "select count(pg_terminate_backend(pid)) from pg_stat_activity"
@@ -400,8 +368,7 @@ def test_a_warehouse_that_goes_away_in_the_middle_is_named_and_nothing_is_lost(s
     assert publish.returncode == 1 and "the warehouse stopped the publish" in told and "Traceback" not in told
     assert marks(stack) == before
     stack.run(PUBLISH)
-    with connect(stack.settings, "crm_dbt") as connection:
-        assert stores.published_digest(connection, "events") == stores.silver_digest(stack.settings, "events")
+    check_published(stack)
 
 
 @pytest.mark.drill
@@ -445,6 +412,41 @@ def chromium():
     if not found:
         pytest.skip("needs Chromium: `apt-get install chromium`")
     return found
+
+
+# --- by hand ----------------------------------------------------------------------------------
+
+
+def kill_command(word, run):
+    """Kill -9 a command of this run, if it is there."""
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if word in words and run in words:
+            process.kill()
+            return True
+    return False
+
+
+def change(stack, statement):
+    with connect(stack.settings) as connection:
+        connection.execute(statement)
+
+
+def check_published(stack):
+    """What is published is what silver has."""
+    with connect(stack.settings, "crm_dbt") as connection:
+        for entity in ENTITIES:
+            assert stores.published_digest(connection, entity) == stores.silver_digest(stack.settings, entity)
+
+
+def marks(stack):
+    with connect(stack.settings, "crm_dbt") as connection:
+        return connection.execute("select entity, version from ops.publish_marks order by 1").fetchall()
+
+
+def mart(stack):
+    with connect(stack.settings, "crm_dbt") as connection:
+        return connection.execute("select a::text from marts.activity_by_day a order by 1").fetchall()
 
 
 def as_admin(stack, statement):

@@ -5,8 +5,10 @@ import json
 import re
 import sys
 import sysconfig
+from importlib.metadata import entry_points
 from pathlib import Path
 
+import typer
 import yaml
 
 from data_platform_core.layers import TOPICS
@@ -41,6 +43,14 @@ def test_imports_point_towards_the_core():
 def test_dbt_and_ansible_are_no_python_packages():
     for folder in ("dbt", "ansible"):
         assert list((ROOT / folder).rglob("__init__.py")) == []
+
+
+def test_every_command_waits_for_its_own_part_only():
+    """`crm` loads the part that names the command; one that no part names would load all of them."""
+    program, points = typer.Typer(), entry_points(group="crm.commands")
+    for register in {point.value: point for point in points}.values():
+        register.load()(program)
+    assert sorted(typer.main.get_command(program).commands) == sorted(point.name for point in points)
 
 
 def test_the_world_is_pure():

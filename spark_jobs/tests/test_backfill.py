@@ -13,7 +13,7 @@ from data_platform_core.contracts import CONTRACTS
 from data_platform_core.errors import UsageError
 from data_platform_core.settings import Settings
 from spark_jobs.batch import backfill
-from spark_jobs.batch.backfill import Days, _messages_in, files_below, listed, weighed
+from spark_jobs.batch.backfill import Days, _messages_in, files_below, files_to_land, weighed
 
 GOOD = (Path(__file__).parents[2] / "data-platform-core/tests/contracts/events.1.minimal.pass.json").read_bytes()
 LINE = json.dumps(json.loads(GOOD)).encode() + b"\n"
@@ -22,6 +22,10 @@ LINE = json.dumps(json.loads(GOOD)).encode() + b"\n"
 @pytest.fixture
 def settings():
     return Settings()
+
+
+def to_land(settings, folder, days=None):
+    return files_to_land(files_below(settings, str(folder)), str(folder), days)
 
 
 def test_a_name_is_no_pattern(spark, settings, tmp_path):
@@ -37,7 +41,7 @@ def test_a_name_is_no_pattern(spark, settings, tmp_path):
 def test_a_name_that_spark_passes_over_is_refused(settings, tmp_path, name):
     (tmp_path / name).write_bytes(LINE)
     with pytest.raises(UsageError, match=f"{name} would be passed over.*rename it"):
-        files_below(settings, str(tmp_path))
+        to_land(settings, tmp_path)
 
 
 def test_a_file_too_large_to_land_at_once_is_refused(settings, tmp_path, monkeypatch):
@@ -67,20 +71,20 @@ def test_days_choose_files_by_the_windows_that_their_names_tell(settings, tmp_pa
     names = [f"2026{word}T150000Z--2026{then}T150000Z.ndjson" for word, then in (("0929", "0930"), ("0930", "1001"))]
     for name in (*names, "20261002T140000Z--20261002T160000Z.ndjson"):
         (tmp_path / name).write_bytes(LINE)
-    assert [file.address.rpartition("/")[2] for file in files_below(settings, str(tmp_path), days[0])] == names[1:]
-    assert len(files_below(settings, str(tmp_path), days[1])) == 1
+    assert [file.address.rpartition("/")[2] for file in to_land(settings, tmp_path, days[0])] == names[1:]
+    assert len(to_land(settings, tmp_path, days[1])) == 1
     with pytest.raises(UsageError, match="holds no files of 2026-11-01 to 2026-11-01"):
-        files_below(settings, str(tmp_path), replace(days[0], first=date(2026, 11, 1), last=date(2026, 11, 1)))
+        to_land(settings, tmp_path, replace(days[0], first=date(2026, 11, 1), last=date(2026, 11, 1)))
     (tmp_path / "mine.ndjson").write_bytes(LINE)
     with pytest.raises(UsageError, match=r"mine\.ndjson tells no window in its name.*rename it"):
-        files_below(settings, str(tmp_path), days[0])
+        to_land(settings, tmp_path, days[0])
 
 
 def test_a_name_with_a_colon_is_refused_and_other_formats_are_told(settings, tmp_path):
     for name in ("a.ndjson", "B.NDJSON", "c.ndjson.gz"):
         (tmp_path / name).write_bytes(LINE)
-    assert len(files_below(settings, str(tmp_path))) == 1
-    assert len(listed(settings, str(tmp_path))) == 3
+    assert len(to_land(settings, tmp_path)) == 1
+    assert len(files_below(settings, str(tmp_path))) == 3
     (tmp_path / "a:b.ndjson").write_bytes(LINE)
     with pytest.raises(UsageError, match=r"a:b\.ndjson cannot be read by Hadoop.*rename it"):
-        files_below(settings, str(tmp_path))
+        to_land(settings, tmp_path)

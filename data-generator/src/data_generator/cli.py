@@ -43,7 +43,7 @@ from data_generator.world.config import SECOND, Funnel, Retention, World
 from data_generator.world.load import Change
 from data_generator.world.visits import check_room
 from data_platform_core.cli.main import run
-from data_platform_core.contracts import ENTITIES
+from data_platform_core.contracts import known_entities
 from data_platform_core.errors import UsageError
 from data_platform_core.kafka import client_settings
 from data_platform_core.ledger.made import Ledger
@@ -160,7 +160,7 @@ def book(
     entities: Annotated[list[str] | None, typer.Argument(help="Which entities; all without it.")] = None,
 ) -> None:
     """Count files that `crm backfill` has landed as made, so that `crm audit` expects their records."""
-    settings = load_settings()
+    chosen, settings = known_entities(entities or ()), load_settings()
     world = world_of(settings)
     start, end = (world.midnight(day) for day in window(world, first.date(), last.date()))
     files, load = _books(settings, out)
@@ -173,7 +173,7 @@ def book(
     with ledger.writing():
         check_world(world, ledger)
         sent, missing = files.sent_units(), ledger.missing()
-        units = [unit for unit in files.begun_units() if unit.id in sent and unit.entity in (entities or ENTITIES)]
+        units = [unit for unit in files.begun_units() if unit.id in sent and unit.entity in chosen]
         for faults in {unit.faults for unit in units} - {""}:
             sink.check_faults(kept_plan(files.path.parent, faults))
         parts = [

@@ -75,7 +75,7 @@ def wait(
         if state == "failed":
             raise CrmError(f"request {number} failed: {message}")
         waited = time.monotonic() - started
-        if state == "asked" and waited > _NOT_TAKEN_SECONDS and not _is_another_running(connection):
+        if state == "asked" and waited > _NOT_TAKEN_SECONDS and running_seconds(connection) is None:
             raise ComponentFailed(
                 f"request {number} was not taken up within {waited:.0f} s: does the streaming application run? "
                 "`crm status` tells, `crm up stream` starts it; the request stands, and is carried out then"
@@ -85,10 +85,6 @@ def wait(
                 f"request {number} is not done after {waited:.0f} s; it goes on, and `crm requests` shows it"
             )
         time.sleep(0.5)
-
-
-def _is_another_running(connection: psycopg.Connection) -> bool:
-    return connection.execute("select 1 from ops.requests where state = 'running'").fetchone() is not None
 
 
 def running_seconds(connection: psycopg.Connection) -> float | None:

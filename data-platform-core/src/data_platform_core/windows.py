@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import polars as pl
 import psycopg
 from deltalake import DeltaTable
 
@@ -78,3 +81,24 @@ def is_published(connection: psycopg.Connection, run_id: str, window: Window) ->
     if done and done[0]:
         return True
     return mark is not None and (mark[0] > window.to_version or (mark[0] == window.to_version and not window.is_whole))
+
+
+def rows_taken(table: DeltaTable, window: Window, columns: list[str], files_ahead: int = 4) -> Iterator[pl.DataFrame]:
+    """The rows of a window that takes the whole table, in the store's batches.
+
+    Args:
+        files_ahead: files that are read before they are asked for; each takes its size of memory.
+    """
+    table.load_as_version(window.to_version)
+    return _frames(table.to_pyarrow_dataset().to_batches(columns=columns, fragment_readahead=files_ahead))
+
+
+def changes_taken(table: DeltaTable, window: Window) -> Iterator[pl.DataFrame]:
+    """What Delta's change feed tells of a window, in its batches and columns; of an update, the row after it."""
+    feed = table.load_cdf(starting_version=window.from_version + 1, ending_version=window.to_version)
+    return (frame.filter(pl.col("_change_type") != "update_preimage") for frame in _frames(feed))
+
+
+def _frames(batches: Iterable[Any]) -> Iterator[pl.DataFrame]:
+    """Arrow's batches, of whichever library, as frames."""
+    return (frame for frame in map(pl.DataFrame, batches) if len(frame))

@@ -21,6 +21,7 @@ from data_platform_core.derive.arrow import arrow_schema
 from data_platform_core.derive.fields import fields_of
 from data_platform_core.errors import CrmError, UsageError
 from data_platform_core.files import whole_file
+from data_platform_core.layers import window_name
 from data_platform_core.ledger.made import Unit
 from data_platform_core.s3_files import s3_file_system
 from data_platform_core.settings import Settings
@@ -105,11 +106,8 @@ def _flat(entity: str) -> list[pl.Expr]:
 
 
 def file_name(unit: Unit) -> str:
-    """The window of a unit, in UTC, as a name of a file."""
-    start, end = (
-        datetime.fromtimestamp(at / 1_000_000, UTC).strftime("%Y%m%dT%H%M%SZ") for at in (unit.start, unit.end)
-    )
-    return f"{start}--{end}"
+    """The window of a unit as a name of a file."""
+    return window_name(*(datetime.fromtimestamp(at / 1_000_000, UTC) for at in (unit.start, unit.end)))
 
 
 def file_sink(settings: Settings, out: str, format_: Format) -> FileSink:

@@ -1,7 +1,7 @@
 """The `crm` command: the platform's one command line.
 
-Each part of the platform brings its own commands through the entry point group `crm.commands`, so
-that this package imports none of them.
+Each part of the platform names its commands in the entry point group `crm.commands`, so that this
+package imports none of them, and a command waits for no other part's libraries.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _FORESEEABLE = {
 
 def main() -> None:
     """Run the platform's command line, with the commands of every part that is installed."""
-    parts = sorted(entry_points(group="crm.commands"), key=lambda point: point.name)
-    # a part that is named as the command is all that has to be imported
-    for part in [part for part in parts if sys.argv[1:2] == [part.name]] or parts:
-        part.load()(app)
+    commands = entry_points(group="crm.commands")
+    chosen = [command for command in commands if sys.argv[1:2] == [command.name]] or commands
+    for _, command in sorted({command.value: command for command in chosen}.items()):
+        command.load()(app)
     run(app)
 
 

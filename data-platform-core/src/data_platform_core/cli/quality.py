@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from data_platform_core.contracts import CONTRACTS
-from data_platform_core.errors import UsageError
+from data_platform_core.contracts import known_entities
 from data_platform_core.settings import load_settings
 
 
@@ -28,10 +27,7 @@ def gate_command(
     """
     from data_platform_core.quality.gate import run_gate  # heavy: only where it is used
 
-    unknown = sorted(set(entities or ()) - set(CONTRACTS))
-    if unknown:
-        raise UsageError(f"no entity {', '.join(unknown)}: there are {', '.join(CONTRACTS)}")
-    opened = run_gate(load_settings(), run, layer, entities or tuple(CONTRACTS), whole)
+    opened = run_gate(load_settings(), run, layer, known_entities(entities or ()), whole)
     typer.echo(f"the gate of {layer} is open: {opened.expectations} expectations met")
     typer.echo(opened.page)
 

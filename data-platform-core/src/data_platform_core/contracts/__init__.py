@@ -1,10 +1,13 @@
 """The truth about every record: one typed model a file. Released versions never change."""
 
+from collections.abc import Iterable
+
 from data_platform_core.contracts.base import Part, Record
 from data_platform_core.contracts.events import EventV1
 from data_platform_core.contracts.orders import OrderLineV1, OrderV1
 from data_platform_core.contracts.products import ProductV1
 from data_platform_core.contracts.profiles import ProfileV1
+from data_platform_core.errors import UsageError
 
 CONTRACTS: dict[str, type[Record]] = {
     contract.entity: contract for contract in (EventV1, OrderV1, ProductV1, ProfileV1)
@@ -12,6 +15,20 @@ CONTRACTS: dict[str, type[Record]] = {
 """The newest contract of each entity, by its name, in the order in which people read them."""
 
 ENTITIES: tuple[str, ...] = tuple(CONTRACTS)
+
+
+def known_entities(names: Iterable[str]) -> tuple[str, ...]:
+    """The entities that are named; all where none is.
+
+    Raises:
+        UsageError: names what is none, and those that there are.
+    """
+    named = tuple(names)
+    unknown = sorted(set(named) - set(ENTITIES))
+    if unknown:
+        raise UsageError(f"no entity {', '.join(unknown)}: there are {', '.join(ENTITIES)}")
+    return named or ENTITIES
+
 
 __all__ = [
     "CONTRACTS",
@@ -23,4 +40,5 @@ __all__ = [
     "ProductV1",
     "ProfileV1",
     "Record",
+    "known_entities",
 ]

@@ -36,10 +36,11 @@ def write_page(settings: Settings, run_id: str, layer: str, table: Table) -> str
     recorder = Console(file=io.StringIO(), record=True, width=160, highlight=False)
     recorder.print(f"run {run_id}", markup=False)
     recorder.print(table)
-    page = pages(settings) / "runs" / name_of(run_id) / f"{layer}.html"
+    name = f"runs/{name_of(run_id)}/{layer}.html"
+    page = pages(settings) / name
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(recorder.export_html())
-    return f"{settings.airflow_url}/quality/{page.relative_to(pages(settings)).as_posix()}"
+    return f"{settings.airflow_url}/quality/{name}"
 
 
 def new_context(settings: Settings) -> Any:

@@ -18,17 +18,24 @@ import psycopg
 import pyarrow.compute as pc
 from rich.table import Table
 
-from data_platform_core.contracts import CONTRACTS, Record
+from data_platform_core.contracts import CONTRACTS, ENTITIES, Record
 from data_platform_core.derive.expectations import Expectation, expectations_of
 from data_platform_core.derive.fields import stored_fields_of
 from data_platform_core.errors import GateFailed
-from data_platform_core.layers import published_table
+from data_platform_core.layers import Layer, published_table
 from data_platform_core.ledger.stores import open_table
 from data_platform_core.quality.docs import name_of, new_context, pages, remove_old_pages, write_page
 from data_platform_core.quality.laws import breaches, laws_of
 from data_platform_core.settings import Settings
 from data_platform_core.warehouse import connect, warehouse_dsn
-from data_platform_core.windows import Window, check_never_published, fix_window, is_published
+from data_platform_core.windows import (
+    Window,
+    changes_taken,
+    check_never_published,
+    fix_window,
+    is_published,
+    rows_taken,
+)
 
 Gate = Literal["silver", "published"]
 _SHOWN_ROWS = 20
@@ -67,7 +74,7 @@ class Opened:
 
 
 def run_gate(
-    settings: Settings, run_id: str, layer: Gate, entities: Iterable[str] = tuple(CONTRACTS), whole: bool = False
+    settings: Settings, run_id: str, layer: Gate, entities: Iterable[str] = ENTITIES, whole: bool = False
 ) -> Opened:
     """Check a layer, and keep the verdicts.
 
@@ -151,9 +158,10 @@ class _Validator:
         asset = self._source.add_query_asset(entity, query=rows)
         batch = asset.add_batch_definition_whole_table("rows")
         budget = self._settings.gate_law_budget
+        queries = {law.name: breaches(law, contract.key, budget) for law in laws_of(entity)}
         laws = [
             Expectation("unexpected_rows_expectation", {
-                "unexpected_rows_query": breaches(law, contract.key, budget),
+                "unexpected_rows_query": queries[law.name],
                 "description": law.says,
                 "meta": {"law": law.name},
             })
@@ -161,12 +169,9 @@ class _Validator:
         ]  # fmt: skip
         suite = self._suite(entity, [*expectations_of(contract), *laws])
         self._check(contract, suite, batch, None)
-        queries = {
-            law.name: breaches(law, contract.key, budget).format(batch=f"({rows}) as r") for law in laws_of(entity)
-        }
         self.verdicts = [
             # Great Expectations tells how many rows break a law, and not which
-            replace(one, failed_keys=_keys(connection, contract, queries[one.expectation]))
+            replace(one, failed_keys=_keys(connection, contract, queries[one.expectation], rows))
             if one.expectation in queries and not one.success
             else one
             for one in self.verdicts
@@ -246,9 +251,10 @@ def _raised(info: dict[str, Any]) -> str:
     return ""
 
 
-def _keys(connection: psycopg.Connection, contract: type[Record], query: str) -> tuple[dict[str, Any], ...]:
-    rows = connection.execute(f"{query} limit {_SHOWN_ROWS}").fetchall()  # type: ignore[arg-type]
-    return tuple(dict(zip(contract.key, map(str, row), strict=True)) for row in rows)
+def _keys(connection: psycopg.Connection, contract: type[Record], query: str, rows: str) -> tuple[dict[str, Any], ...]:
+    breaking = f"{query.format(batch=f'({rows}) as r')} limit {_SHOWN_ROWS}"
+    found = connection.execute(breaking).fetchall()  # type: ignore[arg-type]
+    return tuple(dict(zip(contract.key, map(str, row), strict=True)) for row in found)
 
 
 # --- silver -----------------------------------------------------------------------------------
@@ -259,23 +265,23 @@ def _taken(table: Any, window: Window, contract: type[Record]) -> Iterator[pl.Da
     names = _flat_names(contract)
     if window.to_version <= window.from_version:
         return
-    if window.is_whole:
-        table.load_as_version(window.to_version)
-        batches = table.to_pyarrow_dataset().to_batches(columns=names, fragment_readahead=1)
-        held: list[pl.DataFrame] = []
-        for batch in batches:
-            held.append(pl.DataFrame(batch))
-            if sum(map(len, held)) >= _ROWS_AT_ONCE:
-                yield pl.concat(held)
-                held = []
-        if held and sum(map(len, held)):
-            yield pl.concat(held)
+    if not window.is_whole:
+        changes = list(changes_taken(table, window))
+        if not changes:  # files were joined, and no row is another
+            return
+        in_order = pl.concat(changes).sort("_commit_version", maintain_order=True)
+        last = in_order.unique(contract.key, keep="last", maintain_order=True)
+        rows = last.filter(pl.col("_change_type") != "delete").select(names)
+        yield from (part for part in rows.iter_slices(_ROWS_AT_ONCE) if len(part))
         return
-    feed = table.load_cdf(starting_version=window.from_version + 1, ending_version=window.to_version)
-    changes = pl.DataFrame(feed.read_all()).filter(pl.col("_change_type") != "update_preimage")
-    last = changes.sort("_commit_version", maintain_order=True).unique(contract.key, keep="last", maintain_order=True)
-    rows = last.filter(pl.col("_change_type") != "delete").select(names)
-    yield from (part for part in rows.iter_slices(_ROWS_AT_ONCE) if len(part))
+    held: list[pl.DataFrame] = []
+    for frame in rows_taken(table, window, names, files_ahead=1):
+        held.append(frame)
+        if sum(map(len, held)) >= _ROWS_AT_ONCE:
+            yield pl.concat(held)
+            held = []
+    if held:
+        yield pl.concat(held)
 
 
 def _flat_names(contract: type[Record]) -> list[str]:
@@ -286,8 +292,9 @@ def _refused(settings: Settings, entity: str) -> Verdict:
     """Whether the share of the last day's messages that went to quarantine is within its budget."""
     since = datetime.now(UTC) - timedelta(hours=_QUARANTINE_HOURS)
     counts = []
-    for layer in ("quarantine", "bronze"):
-        table = open_table(settings, layer, entity)  # type: ignore[arg-type]
+    layers: tuple[Layer, ...] = ("quarantine", "bronze")
+    for layer in layers:
+        table = open_table(settings, layer, entity)
         counts.append(
             table.to_pyarrow_dataset().count_rows(filter=pc.field("arrived_at") >= since) if table is not None else 0
         )

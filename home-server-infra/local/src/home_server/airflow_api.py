@@ -56,13 +56,7 @@ class AirflowApi:
 
     def page(self, path: str) -> str:
         """The text of a page, as a browser that has logged in gets it."""
-        try:
-            answer = self._http.get(path)
-        except httpx.HTTPError as error:
-            raise ComponentFailed(f"Airflow at {self._http.base_url} is out of reach: {error}") from None
-        if answer.is_error:
-            raise ComponentFailed(f"Airflow refused {path}: {answer.status_code} {answer.text[:300]}")
-        return answer.text
+        return self._request("GET", path).text
 
     def wait_for_run(self, dag: str, run: str, within_seconds: float = 900.0) -> str:
         """Wait until a run has ended; returns `success` or `failed`."""
@@ -99,6 +93,9 @@ class AirflowApi:
         )
 
     def _call(self, method: str, path: str, **words: Any) -> dict[str, Any]:
+        return dict(self._request(method, path, **words).json())
+
+    def _request(self, method: str, path: str, **words: Any) -> httpx.Response:
         try:
             answer = self._http.request(method, path, **words)
         except httpx.HTTPError as error:
@@ -107,4 +104,4 @@ class AirflowApi:
             ) from None
         if answer.is_error:
             raise ComponentFailed(f"Airflow refused {method} {path}: {answer.status_code} {answer.text[:300]}")
-        return dict(answer.json())
+        return answer

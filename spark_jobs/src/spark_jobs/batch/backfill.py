@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from functools import reduce
 from hashlib import sha256
 from pathlib import Path
@@ -27,7 +27,7 @@ from pyspark.sql import functions as F
 from data_platform_core.contracts import Record
 from data_platform_core.derive.fields import fields_of
 from data_platform_core.errors import UsageError
-from data_platform_core.layers import TOPICS, lake_table
+from data_platform_core.layers import TOPICS, lake_table, window_of
 from data_platform_core.s3 import objects_below, place_of
 from data_platform_core.s3_files import s3_file_system
 from data_platform_core.settings import Settings
@@ -41,8 +41,6 @@ _ROW_BYTES = 450
 """What a row takes as text, for formats that pack it."""
 _FORMATS = ("ndjson", "parquet")
 _MESSAGES_A_PIECE = 500_000
-_WINDOW = re.compile(r"(\d{8}T\d{6}Z)--(\d{8}T\d{6}Z)\.[a-z]+$")
-"""What the generator names its files by."""
 _UNSEEN = re.compile(r"(^|/)[._][^/]*$")
 """Names that Spark passes over in silence."""
 _PATTERN = re.compile(r"([][{}*?\\])")
@@ -87,8 +85,8 @@ class File:
         return f"{self.mark}/{self.address.rpartition('/')[2]}"
 
 
-def files_below(settings: Settings, folder: str, days: Days | None = None) -> list[File]:
-    """The files of a folder, here or in the lake's store, in order of their names; or one file.
+def files_to_land(files: list[File], folder: str, days: Days | None = None) -> list[File]:
+    """Those of a folder's files that a backfill reads.
 
     Args:
         days: only those whose name tells a window that these days have a part of.
@@ -96,7 +94,7 @@ def files_below(settings: Settings, folder: str, days: Days | None = None) -> li
     Raises:
         UsageError: there are none, or one that would be passed over: says which, and what to do.
     """
-    kept = [file for file in listed(settings, folder) if _format_of(file) in _FORMATS]
+    kept = [file for file in files if _format_of(file) in _FORMATS]
     if not kept:
         raise UsageError(f"{folder} holds no files to backfill: {' or '.join('*.' + name for name in _FORMATS)}")
     for file in kept:
@@ -112,8 +110,8 @@ def files_below(settings: Settings, folder: str, days: Days | None = None) -> li
     return within
 
 
-def listed(settings: Settings, folder: str) -> list[File]:
-    """All files of a folder, here or in the lake's store, in order of their names.
+def files_below(settings: Settings, folder: str) -> list[File]:
+    """All files of a folder, here or in the lake's store, in order of their names; or one file.
 
     Raises:
         UsageError: the address is of another kind.
@@ -128,14 +126,13 @@ def listed(settings: Settings, folder: str) -> list[File]:
 
 
 def _window_of(file: File) -> tuple[datetime, datetime]:
-    found = _WINDOW.search(file.address)
-    if found is None:
+    window = window_of(file.address)
+    if window is None:
         raise UsageError(
             f"{file.address} tells no window in its name, as 20261001T150000Z--20261002T150000Z.ndjson does: "
             "rename it, or leave the days out to land all files"
         )
-    start, end = (datetime.strptime(word, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC) for word in found.groups())
-    return start, end
+    return window
 
 
 def weighed(settings: Settings, files: list[File]) -> list[File]:
@@ -165,12 +162,13 @@ def backfill_files(
     """Land the files of a folder, or of some days of it, that were not landed before; returns what came of them."""
     bronze = lake_table(settings.lake_root, "bronze", landing.contract.entity)
     there = io.writers_of(spark, bronze)
-    files = files_below(settings, folder, days)
+    found = files_below(settings, folder)
+    files = files_to_land(found, folder, days)
     left = weighed(settings, [file for file in files if file.mark not in there])
-    others = [file for file in listed(settings, folder) if not _UNSEEN.search(file.address)]
+    others = [file for file in found if _format_of(file) not in _FORMATS and not _UNSEEN.search(file.address)]
     told = {"files": len(files), "files_there": len(files) - len(left), "records": 0, "refused": 0, "repeated": 0}
-    if any(_format_of(file) not in _FORMATS for file in others):  # a *.gz, say: nobody should take it for landed
-        told["files_of_other_formats"] = sum(_format_of(file) not in _FORMATS for file in others)
+    if others:  # a *.gz, say: nobody should take it for landed
+        told["files_of_other_formats"] = len(others)
     reader = spark.newSession()
     # a file is read whole by one task: the rows of a task are numbered
     reader.conf.set("spark.sql.files.maxPartitionBytes", str(2**40))

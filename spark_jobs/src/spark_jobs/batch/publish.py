@@ -12,9 +12,8 @@ no longer has leaves its key in `lake.deleted_keys`, which increments downstream
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import polars as pl
 import psycopg
@@ -32,7 +31,14 @@ from data_platform_core.layers import WHOLE_FIELD, published_table
 from data_platform_core.ledger.stores import open_table
 from data_platform_core.settings import Settings
 from data_platform_core.warehouse import connect
-from data_platform_core.windows import Window, check_never_published, fix_window, is_published
+from data_platform_core.windows import (
+    Window,
+    changes_taken,
+    check_never_published,
+    fix_window,
+    is_published,
+    rows_taken,
+)
 
 _CHANGE = {"_change_type": "change_type", "_commit_version": "commit_version"}
 
@@ -118,13 +124,9 @@ def _replace(connection: psycopg.Connection, window: Window, table: DeltaTable, 
     connection.execute("select lake.new_partition(%s, %s)", (window.entity, batch))
     now = connection.execute("select now()").fetchone()
     assert now is not None
-    table.load_as_version(window.to_version)
     names = [field.name for field in fields_of(contract)]
     brought = [pl.lit(batch, pl.Int64).alias("published_batch"), pl.lit(now[0]).cast(_INSTANT).alias("published_at")]
-    frames = (
-        _as_published(frame, contract).select(*names, *brought)
-        for frame in _frames(table.to_pyarrow_dataset().to_batches(columns=names))
-    )
+    frames = (_as_published(frame, contract).select(*names, *brought) for frame in rows_taken(table, window, names))
     read = _copy(connection, new, frames, contract)
     connection.execute(
         f"with gone as (select * from {old} o where not exists"  # type: ignore[arg-type]
@@ -166,13 +168,11 @@ def _change(connection: psycopg.Connection, window: Window, table: DeltaTable, b
         f"create temporary table stage on commit drop as select {', '.join(names)},"  # type: ignore[arg-type]
         f" null::text as change_type, null::bigint as commit_version from {published_table(window.entity)} with no data"
     )
-    feed = table.load_cdf(starting_version=window.from_version + 1, ending_version=window.to_version)
     frames = (
         _as_published(frame, contract)
         .rename(_CHANGE)
-        .filter(pl.col("change_type") != "update_preimage")
         .select(*names, "change_type", pl.col("commit_version").cast(pl.Int64))
-        for frame in _frames(feed)
+        for frame in changes_taken(table, window)
     )
     read = _copy(connection, "stage", frames, contract)
     return read, _apply_stage(connection, contract, batch)
@@ -227,11 +227,6 @@ def key_of(alias: str, contract: type[Record]) -> str:
 # --- rows on their way ------------------------------------------------------------------------
 
 _INSTANT = pl.Datetime("us", "UTC")
-
-
-def _frames(batches: Iterable[Any]) -> Iterator[pl.DataFrame]:
-    """Arrow's batches, of whichever library, as frames."""
-    return (frame for frame in map(pl.DataFrame, batches) if len(frame))
 
 
 def _as_published(frame: pl.DataFrame, contract: type[Record]) -> pl.DataFrame:

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from data_platform_core.contracts import ENTITIES
+from data_platform_core.contracts import ENTITIES, known_entities
 from data_platform_core.errors import ComponentFailed, CrmError, Interrupted, UsageError
 from data_platform_core.requests import ask, wait
 from data_platform_core.settings import Settings, load_settings
@@ -62,12 +62,12 @@ def chunks_command(
     entities: Annotated[list[str] | None, typer.Argument(help="Which entities; all without it.")] = None,
 ) -> None:
     """What a backfill of whole days is cut into, as JSON: an entity and its days a piece, for Airflow to map."""
-    known_entities(entities or [])
+    chosen = known_entities(entities or ())
     past_days(load_settings(), first.date(), last.date())
     pieces = [
         {"ENTITY": entity, "FIRST": str(start), "LAST": str(min(start + timedelta(days=days - 1), last.date()))}
         for start in (first.date() + timedelta(days=n) for n in range(0, (last - first).days + 1, days))
-        for entity in entities or ENTITIES
+        for entity in chosen
     ]
     typer.echo(json.dumps(pieces))
 
@@ -93,8 +93,7 @@ def maintenance_command(
     within: Within = 4 * 3600,
 ) -> None:
     """Compact the lake's tables, and remove files that no version within the retention needs."""
-    known_entities(entities or [])
-    words: dict[str, Any] = {"entities": entities or list(ENTITIES), "compact_only": compact_only}
+    words: dict[str, Any] = {"entities": list(known_entities(entities or ())), "compact_only": compact_only}
     if retention is not None and not math.isfinite(retention):
         raise UsageError(f"--retention {retention}: write it in hours, as 168")
     if retention is not None:
@@ -181,17 +180,6 @@ def asked(settings: Settings, kind: str, arguments: dict[str, Any], within: floa
 def console() -> Console:
     """Where tables are printed; where nobody looks through a terminal, they need not be squeezed into 80 columns."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-
-
-def known_entities(names: list[str]) -> None:
-    """Refuse what is no entity.
-
-    Raises:
-        UsageError: names it, and those that there are.
-    """
-    unknown = sorted(set(names) - set(ENTITIES))
-    if unknown:
-        raise UsageError(f"no entity {', '.join(unknown)}: there are {', '.join(ENTITIES)}")
 
 
 def register(app: typer.Typer) -> None:

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from data_platform_core.contracts import ENTITIES
-from data_platform_core.errors import UsageError
+from data_platform_core.contracts import known_entities
 from data_platform_core.settings import load_settings
 from spark_jobs.batch.publish import publish
 
@@ -18,10 +17,7 @@ def publish_command(
     whole: Annotated[bool, typer.Option(help="Replace what is published by all that silver has.")] = False,
 ) -> None:
     """Publish what silver has to PostgreSQL, exactly once."""
-    unknown = sorted(set(entities or ()) - set(ENTITIES))
-    if unknown:
-        raise UsageError(f"no entity {', '.join(unknown)}: there are {', '.join(ENTITIES)}")
-    published = publish(load_settings(), run, entities or ENTITIES, whole)
+    published = publish(load_settings(), run, known_entities(entities or ()), whole)
     if not published:
         typer.echo("the lake has no tables yet: nothing to publish")
     for done in published:

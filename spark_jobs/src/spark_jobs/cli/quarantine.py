@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from data_platform_core.contracts import CONTRACTS, ENTITIES
+from data_platform_core.contracts import CONTRACTS, known_entities
 from data_platform_core.errors import ContractBroken, UsageError
 from data_platform_core.reasons import REASONS, code_of
 from data_platform_core.settings import load_settings
-from spark_jobs.cli.lake import console, known_entities
+from spark_jobs.cli.lake import console
 
 quarantine_app = typer.Typer(help="What was refused, why, and how it is mended.", no_args_is_help=True)
 Reason = Annotated[str | None, typer.Option("--reason", help="Only of this reason: a code, or code:field.")]
@@ -33,10 +33,9 @@ def list_command(
 
     from spark_jobs.batch.quarantine import quarantined
 
-    known_entities([entity] if entity else [])
     table = Table("entity", "reason", "messages", "first", "last", "meaning", box=None)
     told: list[dict[str, Any]] = []
-    for one in [entity] if entity else ENTITIES:
+    for one in known_entities([entity] if entity else ()):
         groups = (
             quarantined(load_settings(), one, ["reason", "arrived_at"])
             .group_by("reason")

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from data_platform_core.contracts import known_entities
 from data_platform_core.settings import load_settings
-from spark_jobs.cli.lake import known_entities
 
 stream_app = typer.Typer(help="The streaming application's checkpoints.", no_args_is_help=True)
 

@@ -9,10 +9,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from data_platform_core.contracts import CONTRACTS
+from data_platform_core.contracts import CONTRACTS, known_entities
 from data_platform_core.errors import UsageError
 from data_platform_core.settings import load_settings
-from spark_jobs.cli.lake import known_entities
 
 timetravel_app = typer.Typer(help="The lake's tables as they were.", no_args_is_help=True)
 Entity = Annotated[str, typer.Argument(help="Whose table.")]
@@ -46,17 +45,15 @@ def show(
         return
     if not out.absolute().parent.is_dir():
         raise UsageError(f"--out {out}: there is no folder {out.absolute().parent}")
+    # bytes have no place in a text: base64, as is the custom
+    text = rows.with_columns(pl.col(pl.Binary).bin.encode("base64"))
     if out.suffix == ".parquet":
         rows.write_parquet(out)
-        typer.echo(f"written to {out}")
-        return
-    # bytes have no place in a text: base64, as is the custom
-    rows = rows.with_columns(pl.col(pl.Binary).bin.encode("base64"))
-    if out.suffix == ".ndjson":
-        rows.write_ndjson(out)
+    elif out.suffix == ".ndjson":
+        text.write_ndjson(out)
     elif out.suffix == ".csv":
-        nested = [name for name, kind in rows.schema.items() if kind.is_nested()]
-        rows.with_columns(pl.struct(name).struct.json_encode().alias(name) for name in nested).write_csv(out)
+        nested = [name for name, kind in text.schema.items() if kind.is_nested()]
+        text.with_columns(pl.struct(name).struct.json_encode().alias(name) for name in nested).write_csv(out)
     else:
         raise UsageError(f"--out {out}: name it *.parquet, *.csv or *.ndjson")
     typer.echo(f"written to {out}")

@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 
 from pyspark.sql import SparkSession
 
-from data_platform_core.contracts import ENTITIES
-from data_platform_core.errors import CrmError, UsageError
+from data_platform_core.contracts import ENTITIES, known_entities
+from data_platform_core.errors import CrmError
 from data_platform_core.layers import MASTERS
 from data_platform_core.requests import Request, scrub
 from data_platform_core.settings import Settings
@@ -40,9 +40,8 @@ class Handlers:
 
     def _backfill(self, request: Request, report: Report) -> dict[str, Any]:
         words = request.arguments
-        landing = self._landings.get(str(words.get("entity")))
-        if landing is None:
-            raise UsageError(f"no entity {words.get('entity')}: there are {', '.join(ENTITIES)}")
+        (entity,) = known_entities([str(words.get("entity"))])
+        landing = self._landings[entity]
         if words.get("topic"):
             return backfill_topic(self._spark, self._settings, landing, str(words["topic"]), report)
         days = None
