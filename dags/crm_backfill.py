@@ -10,12 +10,13 @@ files that `crm generate` made; its log says why.
 
 import json
 from datetime import timedelta
+from pathlib import Path
 
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import Asset, Param, chain, dag
 
-ENTITIES = ["events", "orders", "products", "profiles"]
+ENTITIES = json.loads((Path(__file__).parent / "entities.json").read_text())
 DAY = {"type": "string", "format": "date"}
 
 

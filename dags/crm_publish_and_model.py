@@ -9,6 +9,7 @@ When `gate_silver` fails: nothing was published. When `publish` fails: nothing o
 When `model` fails: the page of `show_warehouse` or `show_marts` names the model or the test.
 """
 
+import json
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from cosmos import DbtBuildLocalOperator, ProfileConfig
 
 DBT = Path(__file__).parents[1] / "dbt"
 PROFILE = ProfileConfig(profile_name="crm", target_name="warehouse", profiles_yml_filepath=DBT / "profiles.yml")
-ENTITIES = ["events", "orders", "products", "profiles"]
+ENTITIES = json.loads((Path(__file__).parent / "entities.json").read_text())
 HOURLY = CronTriggerTimetable("0 * * * *", timezone="UTC", run_immediately=timedelta(0))
 """A stack that comes up waits for the next full hour; by default it would run one that has just gone by."""
 

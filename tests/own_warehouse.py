@@ -9,7 +9,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from data_generator.cli import world_of
 from data_generator.world.records import Shop
-from data_platform_core.contracts import CONTRACTS, ENTITIES
+from data_platform_core.contracts import CONTRACTS, ENTITIES, GENERATED
 from data_platform_core.derive.canonical import digest_of_frame
 from data_platform_core.ledger.stores import published_digest
 from data_platform_core.warehouse import connect
@@ -100,7 +100,7 @@ def days(settings):
         visits = world.midnight(first + timedelta(days=number))
         found.append({
             entity: shop.records(entity, start if entity in ("products", "profiles") else visits, end)
-            for entity in ENTITIES
+            for entity in GENERATED
         })  # fmt: skip
     for entity in ("events", "orders", "profiles"):
         held_back = pl.DataFrame(schema=found[0][entity].schema)

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 from own_warehouse import days
 
-from data_platform_core.contracts import CONTRACTS, ENTITIES
+from data_platform_core.contracts import CONTRACTS, GENERATED
 from data_platform_core.settings import load_settings
 
 pytestmark = pytest.mark.stack
@@ -26,7 +26,7 @@ def test_daily_increments_are_a_full_refresh(warehouse):
         warehouse.publish(f"day-{number}")
         warehouse.dbt("run")
         warehouse.publish(f"day-{number}")  # a task that is run twice
-    check_numbers(warehouse, {entity: pl.concat(day[entity] for day in made) for entity in ENTITIES})
+    check_numbers(warehouse, {entity: pl.concat(day[entity] for day in made) for entity in GENERATED})
     gone = made[0]["orders"]["customer_id"][0]
     assert any(gone in row for row in warehouse.models()["warehouse.fct_sessions"])
     forget(warehouse, gone)

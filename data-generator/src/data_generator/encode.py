@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 from data_platform_core.contracts import CONTRACTS
 from data_platform_core.derive.canonical import Digest, digest_of_frame
 from data_platform_core.derive.fields import fields_of
-from data_platform_core.layers import OWNER_FIELD
 
 
 def write_ndjson(entity: str, records: pl.DataFrame, file: IO[bytes]) -> None:
@@ -43,7 +42,7 @@ def _text_of(instants: pl.Series) -> pl.Series:
 
 def keys_of(entity: str, records: pl.DataFrame) -> list[bytes]:
     """Each record's owner: who keeps the order of their records."""
-    keys = pl.col(OWNER_FIELD[entity])
+    keys = pl.col(CONTRACTS[entity].owner)
     if entity == "events":
         keys = pl.coalesce(keys, "visitor_id")
     return records.select(keys.cast(pl.Binary)).to_series().to_list()

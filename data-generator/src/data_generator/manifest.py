@@ -13,7 +13,7 @@ from data_generator.faults.inject import Injector
 from data_generator.world.config import MINUTE, World
 from data_generator.world.load import Profile
 from data_generator.world.records import Shop
-from data_platform_core.contracts import CONTRACTS, ENTITIES
+from data_platform_core.contracts import CONTRACTS, GENERATED
 from data_platform_core.derive.canonical import Digest, hashes_of_frame
 from data_platform_core.errors import StoresDisagree
 from data_platform_core.ledger.made import Ledger
@@ -40,7 +40,7 @@ def manifest(world: World, profile: Profile, ledger: Ledger, start: int, end: in
         StoresDisagree: a window made again is not what the ledger says was made of it.
     """
     sent = ledger.sent_units()
-    for entity in ENTITIES:
+    for entity in GENERATED:
         shop, minutes = Shop(world, profile), dict[int, Digest]()
         units = (unit for unit in ledger.begun_units() if unit.entity == entity and unit.id in sent)
         for unit in sorted(units, key=lambda unit: unit.start):

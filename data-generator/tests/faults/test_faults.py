@@ -22,7 +22,7 @@ from data_generator.sinks.files import file_sink
 from data_generator.world.config import DAY, HOUR, SECOND
 from data_generator.world.load import EVERYDAY
 from data_generator.world.records import Shop
-from data_platform_core.contracts import CONTRACTS, ENTITIES
+from data_platform_core.contracts import CONTRACTS, GENERATED
 from data_platform_core.derive.canonical import Digest
 from data_platform_core.errors import CrmError, UsageError
 from data_platform_core.ledger.made import Ledger, Unit
@@ -51,7 +51,7 @@ def start(world):
     return world.midnight(date(2026, 10, 28))
 
 
-@pytest.fixture(scope="module", params=ENTITIES)
+@pytest.fixture(scope="module", params=GENERATED)
 def injected(request, world, start):
     entity = request.param
     unit = Unit(entity, start, start + 5 * DAY, world.id)
@@ -184,7 +184,7 @@ plans = st.builds(
             lambda kind, share, entities: {"kind": kind, "share": share, "entities": entities},
             kinds,
             st.floats(0.001, 0.25),
-            st.sets(st.sampled_from(ENTITIES), min_size=1),
+            st.sets(st.sampled_from(GENERATED), min_size=1),
         ),
         max_size=4,
     ),

@@ -11,7 +11,7 @@ from data_generator.load.work import Recipe, send, unfinished
 from data_generator.world.config import DAY, SECOND
 from data_generator.world.load import Change
 from data_generator.world.records import Shop
-from data_platform_core.contracts import ENTITIES
+from data_platform_core.contracts import GENERATED
 from data_platform_core.derive.canonical import Digest
 from data_platform_core.errors import CrmError, UsageError
 from data_platform_core.ledger.made import Ledger
@@ -53,7 +53,7 @@ def live(world, ledger, load, sink=None, clock=None, seconds=30, tps=50.0, **mor
 
 def check_made_again(world, ledger, load):
     """What the ledger has is what the world holds, under the profile that the run has left."""
-    for entity in ENTITIES:
+    for entity in GENERATED:
         units = [unit for unit in ledger.begun_units() if unit.entity == entity]
         shop = Shop(world, load.read())
         assert sum((digest_of(entity, shop.records(entity, u.start, u.end)) for u in units), Digest()) == ledger.made(
@@ -81,10 +81,10 @@ def test_a_run_holds_the_same_records_backfilled_or_replayed(world, ledger, load
     for entity in ("events", "orders"):
         assert other.made(entity) == ledger.made(entity)
     again = Kept()
-    before = {entity: ledger.made(entity) for entity in ENTITIES}
+    before = {entity: ledger.made(entity) for entity in GENERATED}
     run_replay(world, load.read(), start, end, 7.0, again, ledger, FakeClock())
     assert again.records > 1000
-    assert {entity: ledger.made(entity) for entity in ENTITIES} == before, "a replay was counted twice"
+    assert {entity: ledger.made(entity) for entity in GENERATED} == before, "a replay was counted twice"
 
 
 def test_a_change_of_rate_takes_effect_and_the_run_stays_reproducible(world, ledger, load):
@@ -115,7 +115,7 @@ def test_a_run_whose_sink_failed_is_finished_with_the_records_that_were_put(worl
     with pytest.raises(CrmError, match="the broker is away"):
         live(world, ledger, load, failing)
     put = {unit: records for unit, records in failing.units if unit in ledger.unfinished_units()}
-    assert len(put) == len(ENTITIES)
+    assert len(put) == len(GENERATED)
     again = Kept()
     send(Recipe.of(world, load.read(), again, ledger), unfinished(world, again, ledger), again, ledger)
     for unit, records in again.units:
@@ -158,7 +158,7 @@ def test_a_second_is_begun_whole_and_a_killed_run_is_ended_where_it_was(world, l
     with pytest.raises(KeyboardInterrupt):
         live(world, ledger, load, Dying())
     # otherwise a customer's sign-up would be an event without a profile for ever
-    assert {unit.entity for unit in ledger.unfinished_units()} == set(ENTITIES)
+    assert {unit.entity for unit in ledger.unfinished_units()} == set(GENERATED)
     lines = load.path.read_text().splitlines()
     load.path.write_text(lines[0] + "\n" + lines[1][:-5])  # what a kill leaves
     assert [piece.entities[0] for piece in unfinished(world, Kept(), ledger)]

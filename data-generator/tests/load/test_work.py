@@ -11,7 +11,7 @@ from data_generator.sinks.files import FileSink, file_sink
 from data_generator.world.config import DAY, HOUR, SECOND
 from data_generator.world.load import EVERYDAY
 from data_generator.world.records import Shop
-from data_platform_core.contracts import ENTITIES
+from data_platform_core.contracts import GENERATED
 from data_platform_core.errors import CrmError, UsageError
 from data_platform_core.ledger.made import Ledger
 from data_platform_core.settings import load_settings
@@ -84,7 +84,7 @@ def test_a_day_that_was_begun_in_part_is_filled_around_it(world, ledger):
     sent(world, part, kept, ledger)
     sent(world, day(world, ledger), kept, ledger)
     whole = Shop(world)
-    for entity in ENTITIES:
+    for entity in GENERATED:
         made = pl.concat(records for unit, records in kept.units if unit.entity == entity)
         expected = whole.records(entity, noon - 12 * HOUR, noon + 12 * HOUR)
         assert made.sort(pl.all()).equals(expected.sort(pl.all()))

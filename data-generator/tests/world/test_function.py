@@ -14,7 +14,7 @@ from data_generator.world.config import DAY, HOUR, MINUTE, SECOND
 from data_generator.world.customers import customer_ids
 from data_generator.world.load import EVERYDAY, Change, Profile
 from data_generator.world.records import Shop
-from data_platform_core.contracts import CONTRACTS, ENTITIES
+from data_platform_core.contracts import CONTRACTS, GENERATED
 from data_platform_core.derive.canonical import Digest
 from data_platform_core.errors import UsageError
 
@@ -48,7 +48,7 @@ def sum_of(digests):
     return sum(digests, Digest())
 
 
-@pytest.mark.parametrize("entity", ENTITIES)
+@pytest.mark.parametrize("entity", GENERATED)
 def test_every_record_keeps_its_contract(world, start, entity):
     lines = lines_of(entity, Shop(world).records(entity, start, start + 5 * DAY))
     assert len(lines) > 5
@@ -56,7 +56,7 @@ def test_every_record_keeps_its_contract(world, start, entity):
         CONTRACTS[entity].model_validate_json(line)
 
 
-@pytest.mark.parametrize("entity", ENTITIES)
+@pytest.mark.parametrize("entity", GENERATED)
 @pytest.mark.parametrize("load", ["everyday", "spiked"])
 def test_parts_are_equal_to_the_whole_in_whatever_order_they_are_made(world, start, spiked, entity, load):
     profile = EVERYDAY if load == "everyday" else spiked
@@ -70,7 +70,7 @@ def test_parts_are_equal_to_the_whole_in_whatever_order_they_are_made(world, sta
     )
 
 
-@pytest.mark.parametrize("entity", ENTITIES)
+@pytest.mark.parametrize("entity", GENERATED)
 def test_seconds_of_a_spike_are_equal_to_its_minutes(world, start, spiked, entity):
     first = start + 31 * HOUR - MINUTE
     whole = digest_of(entity, Shop(world, spiked).records(entity, first, first + 4 * MINUTE))
@@ -108,7 +108,7 @@ loads = st.lists(
 @given(
     hour=st.integers(1, 24 * 300),
     seconds=st.integers(1, 3000),
-    entity=st.sampled_from(ENTITIES),
+    entity=st.sampled_from(GENERATED),
     cut=st.floats(0, 1),
     load=loads,
 )
@@ -154,5 +154,5 @@ def test_windows_that_cannot_be_are_refused(world):
 
 def test_a_change_of_the_world_is_deliberate(world, start):
     shop = Shop(world)
-    digests = {entity: digest_of(entity, shop.records(entity, start, start + 5 * DAY)).hex for entity in ENTITIES}
+    digests = {entity: digest_of(entity, shop.records(entity, start, start + 5 * DAY)).hex for entity in GENERATED}
     assert digests == GOLDEN, "the world has changed: raise GENERATOR_VERSION and pin the new digests"

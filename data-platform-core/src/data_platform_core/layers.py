@@ -11,30 +11,6 @@ from data_platform_core.contracts import CONTRACTS, ENTITIES
 Layer = Literal["bronze", "silver", "quarantine"]
 LAYERS: tuple[Layer, ...] = ("bronze", "silver", "quarantine")
 
-OWNER_FIELD = {
-    "events": "customer_id",
-    "orders": "customer_id",
-    "products": "product_id",
-    "profiles": "customer_id",
-}
-"""The field whose value is a message's key in Kafka; an anonymous event is keyed by its visitor."""
-
-WHOLE_FIELD = {
-    "events": "session_id",
-    "orders": "order_id",
-    "products": "product_id",
-    "profiles": "customer_id",
-}
-"""The field that says of what whole a record is a part: models that sum it up are made again when it goes."""
-
-WAREHOUSE_TABLE = {
-    "events": "warehouse.fct_events",
-    "orders": "warehouse.fct_order_status",
-    "products": "warehouse.dim_product",
-    "profiles": "warehouse.dim_customer",
-}
-"""The model of the warehouse that has one row per record of an entity."""
-
 ACTIVITY_MART = "marts.activity_by_day"
 REVENUE_MART = "marts.revenue_by_segment_and_day"
 
@@ -87,7 +63,10 @@ def published_table(entity: str) -> str:
     return f"lake.{entity}"
 
 
-MASTERS = ("products", "profiles")
-"""Entities that are versions of an owner, each valid until the next."""
+def warehouse_table(entity: str) -> str | None:
+    """The table of the model that has one row per record of an entity; None where none has."""
+    model = CONTRACTS[entity].model
+    return f"warehouse.{model}" if model else None
+
 
 TOPICS = {entity: topic(entity) for entity in ENTITIES}

@@ -10,7 +10,7 @@ from pyspark.sql.types import StructType
 from data_platform_core.contracts import CONTRACTS, Record
 from data_platform_core.derive.spark import table_ddl
 from data_platform_core.errors import CrmError
-from data_platform_core.layers import LAYERS, MASTERS, Layer, lake_table
+from data_platform_core.layers import LAYERS, Layer, lake_table
 from data_platform_core.settings import Settings
 from spark_jobs import io
 
@@ -41,7 +41,7 @@ def columns_of(layer: Layer, contract: type[Record]) -> str:
         return _MESSAGE
     if layer == "quarantine":
         return f"{_MESSAGE}, reason string NOT NULL"
-    validity = f", {_VALIDITY}" if contract.entity in MASTERS else ""
+    validity = f", {_VALIDITY}" if contract.is_master else ""
     return f"{table_ddl(contract)}, {_MARKS}, {_COORDINATES}{validity}"
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from data_platform_core.contracts import ENTITIES
+from data_platform_core.contracts import GENERATED
 from data_platform_core.errors import CrmError, UsageError
 from data_platform_core.files import write_whole
 
@@ -21,13 +21,13 @@ class _Fault(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
     share: Share
-    entities: tuple[str, ...] = Field(ENTITIES, strict=False)
+    entities: tuple[str, ...] = Field(GENERATED, strict=False)
 
     @model_validator(mode="after")
     def _are_entities(self) -> Any:
-        unknown = sorted(set(self.entities) - set(ENTITIES))
+        unknown = sorted(set(self.entities) - set(GENERATED))
         if unknown:
-            raise ValueError(f"{', '.join(unknown)} is no entity: there are {', '.join(ENTITIES)}")
+            raise ValueError(f"{', '.join(unknown)} is no entity: there are {', '.join(GENERATED)}")
         return self
 
 
@@ -108,7 +108,7 @@ class Plan(BaseModel):
 
     @model_validator(mode="after")
     def _leave_something(self) -> Plan:
-        for entity in ENTITIES:
+        for entity in GENERATED:
             total = sum(fault.share for fault in self.faults if entity in fault.entities)
             if total > 1 + 1e-9:  # twenty shares of 0.05 add up to a little more
                 raise ValueError(f"the shares of {entity} add up to {total:g}: a record can have one fault only")

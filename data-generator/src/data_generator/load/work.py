@@ -33,6 +33,7 @@ from data_platform_core.ledger.made import Ledger, Unit
 
 MASTERS = ("products", "profiles")
 MASTERS_FIRST = (*MASTERS, "orders", "events")
+"""What the world makes, in the order in which records refer to others."""
 _RECORDS_A_BLOCK = 200_000
 
 

@@ -16,7 +16,7 @@ import pyarrow.parquet
 from data_generator.encode import write_ndjson
 from data_generator.faults.plan import Late, Plan
 from data_generator.messages import Delayed, Messages
-from data_platform_core.contracts import CONTRACTS, ENTITIES
+from data_platform_core.contracts import CONTRACTS, GENERATED
 from data_platform_core.derive.arrow import arrow_schema
 from data_platform_core.derive.fields import fields_of
 from data_platform_core.errors import CrmError, UsageError
@@ -135,7 +135,7 @@ def file_sink(settings: Settings, out: str, format_: Format) -> FileSink:
 
 
 def _of_one_format(sink: FileSink, out: str) -> FileSink:
-    for entity in ENTITIES:
+    for entity in GENERATED:
         chosen = pyarrow.fs.FileSelector(f"{sink.root}/{entity}", allow_not_found=True)
         try:
             files = sink.files.get_file_info(chosen)

@@ -22,10 +22,10 @@ def audit_table(rows: list[EntityAudit]) -> Table:
     for column in _COLUMNS[1:]:
         table.add_column(column, justify="right" if column != "agree" else "center")
     for row in rows:
-        counts = [row.made.count, row.kafka, row.bronze, row.quarantine, row.silver.count]
+        counts = [row.made.count if row.made else None, row.kafka, row.bronze, row.quarantine, row.silver.count]
         counts += [row.published.count, row.warehouse, row.marts]
         verdict = "[red]no[/red]" if row.disagreements else "[green]yes[/green]"
-        table.add_row(row.entity, *(f"{count:,}" for count in counts), verdict)
+        table.add_row(row.entity, *("–" if count is None else f"{count:,}" for count in counts), verdict)
     return table
 
 

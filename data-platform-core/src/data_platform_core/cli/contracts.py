@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from data_platform_core.contracts import CONTRACTS
+from data_platform_core.contracts import CONTRACTS, ENTITIES
 from data_platform_core.derive.dbt import dbt_docs_text, dbt_holidays_text, dbt_sources_text
 from data_platform_core.derive.json_schema import json_schema_text
 from data_platform_core.errors import ContractBroken
@@ -25,6 +26,7 @@ def derived_files(root: Path) -> dict[Path, str]:
         schemas / f"{contract.entity}.{contract.version}.schema.json": json_schema_text(contract)
         for contract in CONTRACTS.values()
     }
+    files[root / "dags" / "entities.json"] = json.dumps(ENTITIES) + "\n"
     files[root / "dbt" / "models" / "staging" / "_lake__sources.yml"] = dbt_sources_text()
     files[root / "dbt" / "models" / "staging" / "_lake__docs.md"] = dbt_docs_text()
     files[root / "dbt" / "macros" / "shop_holidays.sql"] = dbt_holidays_text()

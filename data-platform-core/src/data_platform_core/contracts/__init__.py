@@ -15,6 +15,8 @@ CONTRACTS: dict[str, type[Record]] = {
 """The newest contract of each entity, by its name, in the order in which people read them."""
 
 ENTITIES: tuple[str, ...] = tuple(CONTRACTS)
+GENERATED: tuple[str, ...] = tuple(entity for entity, contract in CONTRACTS.items() if contract.is_generated)
+MASTERS: tuple[str, ...] = tuple(entity for entity, contract in CONTRACTS.items() if contract.is_master)
 
 
 def known_entities(names: Iterable[str]) -> tuple[str, ...]:
@@ -33,6 +35,8 @@ def known_entities(names: Iterable[str]) -> tuple[str, ...]:
 __all__ = [
     "CONTRACTS",
     "ENTITIES",
+    "GENERATED",
+    "MASTERS",
     "EventV1",
     "OrderLineV1",
     "OrderV1",

@@ -100,6 +100,16 @@ class Record(Part):
     version: ClassVar[int]
     key: ClassVar[tuple[str, ...]]
     """The fields that make a record the same record, however often it arrives."""
+    owner: ClassVar[str]
+    """The field whose value is a message's key in Kafka; `crm forget` goes by one that is `customer_id`."""
+    whole: ClassVar[str]
+    """The field that says of what whole a record is a part: models that sum it up are made again when it goes."""
+    is_master: ClassVar[bool] = False
+    """Whether records are versions of their owner, each valid until the next."""
+    is_generated: ClassVar[bool] = False
+    """Whether `crm generate` makes it, so that the audit knows what was made."""
+    model: ClassVar[str | None] = None
+    """The warehouse's model with one row per record, for the audit to count; None where none has."""
     laws: ClassVar[tuple[Law, ...]] = ()
 
     occurred_at: Annotated[Instant, Field(description="Event time.")]

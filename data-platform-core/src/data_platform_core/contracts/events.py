@@ -25,6 +25,10 @@ class EventV1(Record):
     entity: ClassVar[str] = "events"
     version: ClassVar[int] = 1
     key: ClassVar[tuple[str, ...]] = ("event_id",)
+    owner: ClassVar[str] = "customer_id"
+    whole: ClassVar[str] = "session_id"
+    is_generated: ClassVar[bool] = True
+    model: ClassVar[str] = "fct_events"
     laws: ClassVar[tuple[Law, ...]] = (
         Law(
             "purchase_has_its_order",

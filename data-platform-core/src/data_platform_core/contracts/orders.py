@@ -35,6 +35,10 @@ class OrderV1(Record):
     entity: ClassVar[str] = "orders"
     version: ClassVar[int] = 1
     key: ClassVar[tuple[str, ...]] = ("order_id", "order_event_id")
+    owner: ClassVar[str] = "customer_id"
+    whole: ClassVar[str] = "order_id"
+    is_generated: ClassVar[bool] = True
+    model: ClassVar[str] = "fct_order_status"
     laws: ClassVar[tuple[Law, ...]] = (
         Law(
             "total_is_lines_less_discount",

@@ -15,6 +15,11 @@ class ProductV1(Record):
     entity: ClassVar[str] = "products"
     version: ClassVar[int] = 1
     key: ClassVar[tuple[str, ...]] = ("product_id", "sequence")
+    owner: ClassVar[str] = "product_id"
+    whole: ClassVar[str] = "product_id"
+    is_master: ClassVar[bool] = True
+    is_generated: ClassVar[bool] = True
+    model: ClassVar[str] = "dim_product"
 
     schema_version: Annotated[Literal[1], SCHEMA_VERSION]
     product_id: Annotated[ProductId, Field(description="The product.")]

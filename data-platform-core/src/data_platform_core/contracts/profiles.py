@@ -15,6 +15,11 @@ class ProfileV1(Record):
     entity: ClassVar[str] = "profiles"
     version: ClassVar[int] = 1
     key: ClassVar[tuple[str, ...]] = ("customer_id", "sequence")
+    owner: ClassVar[str] = "customer_id"
+    whole: ClassVar[str] = "customer_id"
+    is_master: ClassVar[bool] = True
+    is_generated: ClassVar[bool] = True
+    model: ClassVar[str] = "dim_customer"
 
     schema_version: Annotated[Literal[1], SCHEMA_VERSION]
     customer_id: Annotated[CustomerId, Field(description="The customer.")]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from psycopg import Connection
 
-from data_platform_core.contracts import ENTITIES
+from data_platform_core.contracts import CONTRACTS, ENTITIES
 from data_platform_core.derive.canonical import Digest
 from data_platform_core.ledger import stores
 from data_platform_core.ledger.made import Ledger
@@ -19,8 +19,8 @@ class EntityAudit:
     """What each store holds of one entity."""
 
     entity: str
-    made: Digest
-    """records that were made, with those mended out of quarantine and without those forgotten"""
+    made: Digest | None
+    """records that were made, with those mended in quarantine and without those forgotten; None where nobody knows"""
     kafka: int
     bronze: int
     bronze_different: int
@@ -28,8 +28,10 @@ class EntityAudit:
     quarantine_different: int
     silver: Digest
     published: Digest
-    warehouse: int
-    marts: int
+    warehouse: int | None
+    """rows of the model that has one per record; None where the entity has none"""
+    marts: int | None
+    """records that the mart of daily activity counts; None where it counts none of the entity"""
 
     @property
     def disagreements(self) -> tuple[str, ...]:
@@ -42,14 +44,15 @@ class EntityAudit:
                 f"bronze has {self.bronze_different:,} different messages of which "
                 f"{self.quarantine_different:,} are in quarantine, silver {self.silver.count:,}"
             )
+        expected, origin = (self.made, "were made") if self.made is not None else (self.silver, "are in silver")
         for name, digest in (("silver", self.silver), ("the published table", self.published)):
-            if digest.count != self.made.count:
-                found.append(f"{self.made.count:,} records were made, {name} has {digest.count:,}")
-            elif digest != self.made:
-                found.append(f"{name} has the number of records made, but not the same records")
+            if digest.count != expected.count:
+                found.append(f"{expected.count:,} records {origin}, {name} has {digest.count:,}")
+            elif digest != expected:
+                found.append(f"{name} has the number of records that {origin}, but not the same records")
         for name, count in (("the warehouse", self.warehouse), ("the mart", self.marts)):
-            if count != self.made.count:
-                found.append(f"{self.made.count:,} records were made, {name} has {count:,}")
+            if count is not None and count != expected.count:
+                found.append(f"{expected.count:,} records {origin}, {name} has {count:,}")
         return tuple(found)
 
 
@@ -67,11 +70,17 @@ def audit(settings: Settings) -> list[EntityAudit]:
 def _audit(settings: Settings, ledger: Ledger, connection: Connection, entity: str) -> EntityAudit:
     bronze, bronze_different = stores.lake_counts(settings, "bronze", entity)
     quarantine, quarantine_different = stores.lake_counts(settings, "quarantine", entity)
+    made, marts = None, None
+    if CONTRACTS[entity].is_generated:
+        made = (
+            ledger.made(entity)
+            + stores.kept_digest(connection, "quarantine_replays", entity)
+            - stores.kept_digest(connection, "forgotten_records", entity)
+        )
+        marts = stores.mart_count(connection, entity)
     return EntityAudit(
         entity=entity,
-        made=ledger.made(entity)
-        + stores.kept_digest(connection, "quarantine_replays", entity)
-        - stores.kept_digest(connection, "forgotten_records", entity),
+        made=made,
         kafka=stores.kafka_count(settings, entity),
         bronze=bronze,
         bronze_different=bronze_different,
@@ -80,5 +89,5 @@ def _audit(settings: Settings, ledger: Ledger, connection: Connection, entity: s
         silver=stores.silver_digest(settings, entity),
         published=stores.published_digest(connection, entity),
         warehouse=stores.warehouse_count(connection, entity),
-        marts=stores.mart_count(connection, entity),
+        marts=marts,
     )

@@ -16,10 +16,10 @@ from data_platform_core.kafka import client_settings
 from data_platform_core.layers import (
     ACTIVITY_MART,
     TOPICS,
-    WAREHOUSE_TABLE,
     Layer,
     lake_table,
     published_table,
+    warehouse_table,
 )
 from data_platform_core.s3 import s3_options
 from data_platform_core.settings import Settings
@@ -85,9 +85,10 @@ def published_digest(connection: psycopg.Connection, entity: str) -> Digest:
     return Digest(*map(int, row)) if row else Digest()
 
 
-def warehouse_count(connection: psycopg.Connection, entity: str) -> int:
-    """Rows of the warehouse model that has one row per record; 0 where dbt has not built it yet."""
-    return _number(connection, WAREHOUSE_TABLE[entity], "count(*)")
+def warehouse_count(connection: psycopg.Connection, entity: str) -> int | None:
+    """Rows of the model that has one row per record; 0 where dbt has not built it yet, None where there is none."""
+    table = warehouse_table(entity)
+    return _number(connection, table, "count(*)") if table else None
 
 
 def mart_count(connection: psycopg.Connection, entity: str) -> int:

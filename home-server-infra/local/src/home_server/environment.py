@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from data_platform_core.settings import Settings
 from data_platform_core.warehouse import warehouse_address
-from home_server.places import ROOT, data_dir
+from home_server.places import ROOT, SOURCES, data_dir
 from home_server.toolchain import java_home, spark_home
 
 
@@ -98,7 +98,9 @@ def process_environment(settings: Settings) -> dict[str, str]:
     """The whole environment of a program of the stack."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("CRM_", "AIRFLOW_", "PYTHON"))}
     path = f"{settings.home / 'bin'}:{os.environ.get('PATH', '')}"
-    return kept | settings_environment(settings) | tool_environment(settings) | {"PATH": path}
+    # this checkout's code runs the stack, though another one may have installed the environments
+    own = {"PATH": path, "PYTHONPATH": os.pathsep.join(SOURCES)}
+    return kept | settings_environment(settings) | tool_environment(settings) | own
 
 
 def admin_dsn(settings: Settings) -> str:

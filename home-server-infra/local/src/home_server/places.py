@@ -9,6 +9,11 @@ from data_platform_core.settings import Settings
 ROOT = Path(__file__).resolve().parents[4]
 CONF = ROOT / "home-server-infra" / "local" / "conf"
 REQUIREMENTS = ROOT / "requirements"
+SOURCES = tuple(
+    str(ROOT / folder)
+    for folder in ("data-platform-core/src", "data-generator/src", "spark_jobs/src", "home-server-infra/local/src")
+)
+"""Where this checkout's packages are."""
 IVY = ROOT / "home-server-infra" / "local" / "ivy.xml"
 LOG_STORE = ROOT / "spark_jobs" / "src" / "spark_jobs" / "log_store" / "ConditionalLogStore.java"
 

@@ -27,7 +27,7 @@ from data_platform_core.contracts import CONTRACTS, Record
 from data_platform_core.derive.fields import fields_of
 from data_platform_core.derive.postgres import partition_of
 from data_platform_core.errors import ComponentFailed
-from data_platform_core.layers import WHOLE_FIELD, published_table
+from data_platform_core.layers import published_table
 from data_platform_core.ledger.stores import open_table
 from data_platform_core.settings import Settings
 from data_platform_core.warehouse import connect
@@ -214,7 +214,7 @@ def _note_gone(contract: type[Record], batch: int) -> str:
     key = ", ".join(map(text_of, contract.key))
     return (
         " insert into lake.deleted_keys (entity, record_key, belongs_to, published_batch)"
-        f" select '{contract.entity}', array[{key}], {text_of(WHOLE_FIELD[contract.entity])}, {batch} from gone"
+        f" select '{contract.entity}', array[{key}], {text_of(contract.whole)}, {batch} from gone"
         " on conflict (entity, record_key) do update set published_batch = excluded.published_batch"
     )
 

@@ -10,16 +10,16 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType
 
-from data_platform_core.contracts import CONTRACTS
+from data_platform_core.contracts import CONTRACTS, MASTERS
 from data_platform_core.errors import CrmError
-from data_platform_core.layers import MASTERS, OWNER_FIELD, lake_table
+from data_platform_core.layers import lake_table
 from data_platform_core.settings import Settings
 from spark_jobs import io
 from spark_jobs.maintenance.upkeep import vacuum
 from spark_jobs.streaming.forgotten import names_one_of, speaks_of
 from spark_jobs.streaming.land import record_hash
 
-ENTITIES = tuple(entity for entity, owner in OWNER_FIELD.items() if owner == "customer_id")
+ENTITIES = tuple(entity for entity, contract in CONTRACTS.items() if contract.owner == "customer_id")
 """The entities that speak of customers."""
 
 

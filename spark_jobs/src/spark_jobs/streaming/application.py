@@ -11,9 +11,8 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql.streaming import StreamingQuery
 
-from data_platform_core.contracts import CONTRACTS
+from data_platform_core.contracts import CONTRACTS, MASTERS
 from data_platform_core.errors import ComponentFailed
-from data_platform_core.layers import MASTERS
 from data_platform_core.settings import Settings
 from spark_jobs.session import spark_session
 from spark_jobs.streaming import ops

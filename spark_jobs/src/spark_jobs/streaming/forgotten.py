@@ -9,7 +9,6 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from data_platform_core.contracts import Record
-from data_platform_core.layers import OWNER_FIELD
 
 FORGOTTEN = "forgotten"
 """What stands as the reason of such a message within a batch; it is neither landed in silver nor in quarantine."""
@@ -29,7 +28,7 @@ class Forgotten:
 
     def concerns(self, contract: type[Record]) -> bool:
         """Whether messages of a contract need to be looked at."""
-        return bool(self._fingerprints) and OWNER_FIELD[contract.entity] == "customer_id"
+        return bool(self._fingerprints) and contract.owner == "customer_id"
 
     def marked(self, rows: DataFrame) -> DataFrame:
         """Parsed messages, with `FORGOTTEN` as the reason of those of forgotten customers.

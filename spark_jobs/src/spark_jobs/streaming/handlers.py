@@ -11,7 +11,6 @@ from pyspark.sql import SparkSession
 
 from data_platform_core.contracts import ENTITIES, known_entities
 from data_platform_core.errors import CrmError
-from data_platform_core.layers import MASTERS
 from data_platform_core.requests import Request, scrub
 from data_platform_core.settings import Settings
 from spark_jobs.batch.backfill import Days, backfill_files, backfill_topic
@@ -47,7 +46,7 @@ class Handlers:
         days = None
         if words.get("from"):
             first, last = (date.fromisoformat(words[name]) for name in ("from", "to"))
-            if landing.contract.entity in MASTERS:
+            if landing.contract.is_master:
                 first = date(1970, 1, 1)  # what happened on a day refers to versions of long before
             days = Days(first, last, ZoneInfo(self._settings.shop_time_zone))
         return backfill_files(self._spark, self._settings, landing, str(words["folder"]), days, report)

@@ -31,7 +31,7 @@ from data_platform_core.contracts import Record
 from data_platform_core.derive.spark import canonical_spark
 from data_platform_core.errors import CrmError
 from data_platform_core.fail_point import fail_point
-from data_platform_core.layers import LAYERS, MASTERS, OWNER_FIELD, Layer, lake_table
+from data_platform_core.layers import LAYERS, Layer, lake_table
 from data_platform_core.settings import Settings
 from spark_jobs import io
 from spark_jobs.streaming.beside import TableBeside
@@ -149,7 +149,7 @@ class Landing:
             was_read = time.monotonic()
             few = rows.coalesce(1 if len(facts.places) <= _ROWS_A_FILE else cores)
             wanted: dict[Layer, DataFrame] = {}
-            if entity in MASTERS:
+            if self.contract.is_master:
                 new = self._new_versions(few, facts, kept)
             else:
                 new = self._new_records(few, facts)
@@ -239,7 +239,7 @@ class Landing:
         accepted = int(facts.accepted.sum())
         if not accepted:
             return _New(None, 0)
-        owner = OWNER_FIELD[self.contract.entity]
+        owner = self.contract.owner
         names = silver_columns(self.contract)
         arrived = rows.where(F.col("reason").isNull()).transform(first_of_each_key, self.contract).select(*names)
         silver = io.table(self._spark, self._tables["silver"])

@@ -10,8 +10,9 @@ from pyspark.sql import SparkSession
 from pyspark.sql.streaming import StreamingQuery
 
 from data_platform_core.checkpoints import Checkpoint, CheckpointBroken, read_checkpoint, read_start
+from data_platform_core.contracts import MASTERS
 from data_platform_core.errors import CrmError
-from data_platform_core.layers import MASTERS, TOPICS, checkpoint, lake_table
+from data_platform_core.layers import TOPICS, checkpoint, lake_table
 from data_platform_core.settings import Settings
 from spark_jobs import io
 from spark_jobs.streaming.land import Landing
