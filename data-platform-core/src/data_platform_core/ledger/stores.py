@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 import psycopg
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
+from pyarrow.dataset import Dataset
+from pyarrow.fs import SubTreeFileSystem
 
 from data_platform_core.contracts import CONTRACTS
 from data_platform_core.derive.canonical import Digest, digest_of_frame, digest_postgres
@@ -22,14 +26,31 @@ from data_platform_core.layers import (
     warehouse_table,
 )
 from data_platform_core.s3 import s3_options
+from data_platform_core.s3_files import s3_file_system
 from data_platform_core.settings import Settings
+
+
+class LakeTable(DeltaTable):
+    """A table of the lake whose files Arrow reads by itself.
+
+    By Python's hands, as is delta-rs' default, one of Arrow's threads may want the interpreter while that ends, and
+    aborts the process when all its work is done (apache/arrow issue 45214).
+    """
+
+    def __init__(self, settings: Settings, address: str) -> None:
+        super().__init__(address, storage_options=s3_options(settings))
+        self._files = SubTreeFileSystem(address.removeprefix("s3://"), s3_file_system(settings))
+
+    def to_pyarrow_dataset(self, *arguments: Any, **words: Any) -> Dataset:
+        """The files of this version as a dataset of Arrow's."""
+        return super().to_pyarrow_dataset(*arguments, **(words | {"filesystem": self._files}))
 
 
 def open_table(settings: Settings, layer: Layer, entity: str) -> DeltaTable | None:
     """A table of the lake for reading, or None where it does not exist yet."""
     address = lake_table(settings.lake_root, layer, entity).replace("s3a://", "s3://")
     try:
-        return DeltaTable(address, storage_options=s3_options(settings))
+        return LakeTable(settings, address)
     except TableNotFoundError:
         return None
     except OSError as error:

@@ -11,14 +11,11 @@ from rich.console import Console
 from data_platform_core.errors import CrmError
 from data_platform_core.settings import Settings
 from home_server import stack
-from home_server.places import ROOT, env_bin
+from home_server.places import ROOT, SOURCES, env_bin
 
 
 class LintFailed(CrmError):
     """At least one linter has something to say."""
-
-
-_SOURCES = ("data-platform-core/src", "data-generator/src", "spark_jobs/src", "home-server-infra/local/src")
 
 
 def _playbooks(folder: Path) -> list[str]:
@@ -37,7 +34,7 @@ def run_lint(settings: Settings, console: Console) -> None:
     checks: list[tuple[str, Path, list[str]]] = [
         ("ruff format", here, ["platform/ruff", "format", "--check", "."]),
         ("ruff", here, ["platform/ruff", "check", "."]),
-        ("mypy", here, ["platform/mypy", *_SOURCES]),
+        ("mypy", here, ["platform/mypy", *SOURCES]),
         ("derived files", here, [crm, "contracts", "check"]),
         ("sqlfluff", here / "dbt", ["dbt/sqlfluff", "lint", "--disable-progress-bar", "models", "tests"]),
         (
