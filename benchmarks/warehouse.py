@@ -6,31 +6,35 @@ On a stack of its own with PostgreSQL only; silver is written here, by delta-rs,
   PostgreSQL's own `COPY` of the same rows as CSV into a table without a key, in the same run.
 - `to all marts`: the same load and `dbt run` of all models, against the same `COPY`.
 - `a day's increment`: a day more, publish and `dbt run`, against the full refresh of all models.
+- `CPU of dbt's own process`: what a run costs beside the warehouse's work.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import polars as pl
+import psycopg
 import pyarrow.dataset as ds
 from deltalake import DeltaTable, write_deltalake
 from parts.stacks import crm, own_stack
 from rich.console import Console
 
-from data_platform_core.contracts import CONTRACTS, ENTITIES
+from data_platform_core.contracts import CONTRACTS, GENERATED
 from data_platform_core.derive.fields import fields_of
 from data_platform_core.errors import CrmError
 from data_platform_core.layers import published_table
 from data_platform_core.settings import Settings
-from data_platform_core.warehouse import connect
+from data_platform_core.warehouse import DATABASE, connect
 from data_platform_core.windows import fix_window
 from home_server.benchmarks import Measure
-from home_server.environment import process_environment
+from home_server.environment import admin_dsn, process_environment
 from home_server.places import ROOT, env_bin
 from spark_jobs.batch.publish import apply
 
@@ -46,14 +50,17 @@ def run(settings: Settings, console: Console) -> list[Measure]:
         _make(own, folder, FIRST, LAST)
         rows = DeltaTable(str(own.stack_dir / "silver" / "events")).to_pyarrow_dataset().count_rows()
         copied = _timed(_copied(own, _as_csv(own), rows))
-        loaded = {entity: _timed(lambda entity=entity: _publish(own, "first", entity)) for entity in ENTITIES}
+        loaded = {entity: _timed(lambda entity=entity: _publish(own, "first", entity)) for entity in GENERATED}
         replayed = _timed(lambda: _publish(own, "again", "events", whole=True))
         modelled = _timed(lambda: _dbt(own, "run"))
         refreshed = _timed(lambda: _dbt(own, "run", "--full-refresh"))
         _make(own, folder, NEXT, NEXT)
-        published = _timed(lambda: [_publish(own, "day", entity) for entity in ENTITIES])
+        published = _timed(lambda: [_publish(own, "day", entity) for entity in GENERATED])
         increment = _timed(lambda: _dbt(own, "run"))
+        before = os.times()
         idle = _timed(lambda: _dbt(own, "run"))
+        after = os.times()
+        own_cpu = after.children_user + after.children_system - before.children_user - before.children_system
     told = {"COPY": copied, **{f"publish {name}": seconds for name, seconds in loaded.items()}, "replay": replayed,
             "models": modelled, "full refresh": refreshed, "a day: publish": published, "a day: models": increment,
             "models, nothing new": idle}  # fmt: skip
@@ -64,6 +71,7 @@ def run(settings: Settings, console: Console) -> list[Measure]:
         Measure("replay of all of them", replayed, "s", copied, "lower", 2.0, True),
         Measure("silver to all marts", whole, "s", copied, "lower", 15.0, True),
         Measure("a day's increment of all models", increment, "s", refreshed, "lower", 0.1, True),
+        Measure("CPU of dbt's own process, a run of all models", own_cpu, "s", None, "lower", 5.0),
     ]
 
 
@@ -83,7 +91,7 @@ def _make(own: Settings, folder: Path, first: str, last: str) -> None:
         "--workers",
         "2",
     )
-    for entity in ENTITIES:
+    for entity in GENERATED:
         files = ds.dataset(str(folder / entity), format="parquet", exclude_invalid_files=False)
         names = [field.name for field in fields_of(CONTRACTS[entity])]
         write_deltalake(
@@ -101,12 +109,13 @@ def _as_csv(own: Settings) -> Path:
 
 def _copied(own: Settings, file: Path, rows: int) -> Callable[[], None]:
     """PostgreSQL's own COPY of a file into a bare table."""
-    with connect(own, "crm_publisher") as connection:
+    server = partial(psycopg.connect, admin_dsn(own), dbname=DATABASE)  # the publisher may make no tables
+    with server() as connection:
         connection.execute(f"create table lake.bare (like {published_table('events')})")  # type: ignore[arg-type]
         connection.execute("alter table lake.bare drop column published_batch, drop column published_at")
 
     def copy() -> None:
-        with connect(own, "crm_publisher") as connection, file.open("rb") as source:
+        with server() as connection, file.open("rb") as source:
             with connection.cursor().copy("copy lake.bare from stdin with (format csv, header)") as target:
                 while part := source.read(2**20):
                     target.write(part)
@@ -124,7 +133,7 @@ def _publish(own: Settings, run_id: str, entity: str, whole: bool = False) -> No
         done = apply(connection, run_id, fix_window(connection, table, run_id, entity, whole), table)
         count = connection.execute(f"select count(*) from {published_table(entity)}").fetchone()  # type: ignore[arg-type]
     held = table.to_pyarrow_dataset().count_rows()
-    if not done.rows_written or count != (held,):
+    if (entity == "events" and not done.rows_written) or count != (held,):  # a day may change no product
         raise CrmError(f"{held:,} rows of {entity} in silver, {count} published: no figure counts")
 
 

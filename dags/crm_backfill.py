@@ -39,7 +39,9 @@ DAY = {"type": "string", "format": "date"}
         "first_day": Param("2025-11-01", **DAY, description="The shop's days, both included"),
         "last_day": Param("2025-11-02", **DAY),
         "days_a_chunk": Param(7, type="integer", minimum=1, maximum=366, description="A chunk is one request"),
-        "entities": Param(ENTITIES, type="array", items={"enum": ENTITIES}, description="Whose records to land"),
+        "entities": Param(
+            ENTITIES["generated"], type="array", items={"enum": ENTITIES["all"]}, description="Whose records to land"
+        ),
     },
     tags=["layer:lake"],
     doc_md=__doc__,

@@ -38,7 +38,9 @@ HOURLY = CronTriggerTimetable("0 * * * *", timezone="UTC", run_immediately=timed
     },
     dagrun_timeout=timedelta(minutes=50),
     params={
-        "entities": Param(ENTITIES, type="array", items={"enum": ENTITIES}, description="Which entities to publish"),
+        "entities": Param(
+            ENTITIES["all"], type="array", items={"enum": ENTITIES["all"]}, description="Which entities to publish"
+        ),
         "full_refresh": Param(False, type="boolean", description="Build all models from nothing"),
     },
     tags=["layer:warehouse", "layer:marts"],
@@ -48,10 +50,11 @@ def crm_publish_and_model():
     run = {"env": {"RUN": "{{ run_id }}", "ENTITIES": "{{ params.entities | join(' ') }}"}, "append_env": True}
     gate = run | {"retries": 1}  # what is wrong with the rows stays wrong; a task that could not start does not
     show = run | {"trigger_rule": "one_done", "retries": 0}  # as well where the build failed
+    # the models are built of all that is published, whatever this run brought: so much the second gate looks at
     chain(
         BashOperator(task_id="gate_silver", bash_command='crm gate --layer silver --run "$RUN" $ENTITIES', **gate),
         BashOperator(task_id="publish", bash_command='crm publish --run "$RUN" $ENTITIES', **run),
-        BashOperator(task_id="gate_published", bash_command='crm gate --run "$RUN" $ENTITIES', **gate),
+        BashOperator(task_id="gate_published", bash_command='crm gate --run "$RUN"', **gate),
         DbtBuildLocalOperator(
             task_id="model",
             project_dir=str(DBT),

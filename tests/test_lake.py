@@ -23,6 +23,7 @@ from data_platform_core.contracts import CONTRACTS, ENTITIES
 from data_platform_core.layers import TOPICS, checkpoint
 from data_platform_core.ledger import stores
 from data_platform_core.ledger.audit import audit
+from data_platform_core.quality.docs import pages
 from data_platform_core.s3 import names_below, objects_below, place_of, read_object, s3_client
 from data_platform_core.warehouse import connect
 from home_server.environment import process_environment
@@ -172,6 +173,14 @@ def test_a_customer_is_forgotten_everywhere(crm, settings):
     wait_for(lambda: landed(settings), what="what was sent to land")
     visitors = silver(settings, "events")["customer_id"].unique()
     customer = made(settings, "orders").filter(pl.col("customer_id").is_in(visitors.implode()))["customer_id"][0]
+    with connect(settings) as connection:
+        connection.execute(
+            "insert into ops.gate_results (run_id, layer, entity, expectation, success, failed_rows, failed_keys)"
+            " values ('r', 'silver', 'profiles', 'e', false, 1, %s)", (json.dumps([{"customer_id": customer}]),),
+        )  # fmt: skip
+    page = pages(settings) / "runs" / "r" / "silver.html"
+    page.parent.mkdir(parents=True)
+    page.write_text(f"<p>{customer}</p>")
     told = crm("forget", customer).stdout
     assert hashlib.sha256(customer.encode()).hexdigest() in told
     for entity in ("events", "orders", "profiles"):
@@ -179,6 +188,9 @@ def test_a_customer_is_forgotten_everywhere(crm, settings):
         with connect(settings) as connection:
             query = f"select count(*) from lake.{entity} where customer_id = %s"
             assert connection.execute(query, (customer,)).fetchone() == (0,)
+    with connect(settings) as connection:
+        assert connection.execute("select failed_keys from ops.gate_results where run_id = 'r'").fetchone() == ([],)
+    assert not page.exists()
     client = s3_client(settings)
     objects = [
         one for one in objects_below(settings, settings.lake_root) if not one.key.startswith(("export", "import"))

@@ -5,20 +5,21 @@
     and {{ fact }}.{{ instant }} < coalesce({{ dimension }}.valid_to, 'infinity')
 {%- endmacro %}
 
-{% macro described_anew(fact_key, owner, instant) -%}
-    {#- the facts of this model that a version of their customer or product, published since it was built last,
-        says otherwise -#}
+{% macro described_anew(fact_key, owner, instant, copied) -%}
+    {#- the facts of this model that their customer or product, a version of which was published, changed or taken out
+        since it was built last, now says otherwise, by its key or by a column that they copied -#}
+    {%- set said = [owner ~ '_key'] + copied -%}
     {%- set entity = {'customer': 'profiles', 'product': 'products'}[owner] -%}
     select facts.{{ fact_key }}
     from {{ this }} as facts
     inner join {{ ref('dim_' ~ owner) }} as versions
         on
             {{ as_of('versions', owner ~ '_id', 'facts', instant) }}
-            and facts.{{ owner }}_key is distinct from versions.{{ owner }}_key
+            and (facts.{{ said | join(', facts.') }}) is distinct from (versions.{{ said | join(', versions.') }})
     where {{ is_new(entity, 'versions') }}
 {%- endmacro %}
 
-{% macro to_remake(fact_key, parts, entity, owner, instant) -%}
+{% macro to_remake(fact_key, parts, entity, owner, instant, copied=[]) -%}
     {#- the facts that sum up parts which came or went, or that are described anew: they are made again, whole -#}
     select parts.{{ fact_key }}
     from {{ parts }} as parts
@@ -27,6 +28,6 @@
     {{ deleted_since(entity, 'belongs_to') }}
     {% if is_incremental() %}
     union
-    {{ described_anew(fact_key, owner, instant) }}
+    {{ described_anew(fact_key, owner, instant, copied) }}
     {% endif %}
 {%- endmacro %}

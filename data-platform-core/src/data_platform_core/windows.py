@@ -93,9 +93,10 @@ def rows_taken(table: DeltaTable, window: Window, columns: list[str], files_ahea
     return _frames(table.to_pyarrow_dataset().to_batches(columns=columns, fragment_readahead=files_ahead))
 
 
-def changes_taken(table: DeltaTable, window: Window) -> Iterator[pl.DataFrame]:
-    """What Delta's change feed tells of a window, in its batches and columns; of an update, the row after it."""
-    feed = table.load_cdf(starting_version=window.from_version + 1, ending_version=window.to_version)
+def changes_taken(table: DeltaTable, window: Window, columns: list[str] | None = None) -> Iterator[pl.DataFrame]:
+    """What Delta's change feed tells of a window, in its batches; of an update, the row after it."""
+    versions = {"starting_version": window.from_version + 1, "ending_version": window.to_version}
+    feed = table.load_cdf(**versions, columns=columns)  # type: ignore[arg-type]
     return (frame.filter(pl.col("_change_type") != "update_preimage") for frame in _frames(feed))
 
 

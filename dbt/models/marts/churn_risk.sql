@@ -1,6 +1,6 @@
 -- by rule: how long a customer has been away, against how often they came
 with today as (
-    select max(started_date) as as_of_date from {{ ref('fct_sessions') }}
+    select {{ last_date('started_date') }} as as_of_date from {{ ref('fct_sessions') }}
 ),
 
 customers as (

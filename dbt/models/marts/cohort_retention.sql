@@ -6,23 +6,24 @@ with signups as (
     where is_current
 ),
 
-visits as (
-    select distinct
-        customer_id,
-        started_date
-    from {{ ref('fct_sessions') }}
-    where customer_id is not null
-),
-
 bounds as (
     select
         min(started_date) as first_date,
-        max(started_date) as last_date
+        {{ last_date('started_date') }} as last_date
     from {{ ref('fct_sessions') }}
 ),
 
 ages as (
     select * from (values (1), (7), (14), (30), (60), (90)) as listed (day_number)
+),
+
+visits as (
+    select distinct
+        sessions.customer_id,
+        ages.day_number
+    from {{ ref('fct_sessions') }} as sessions
+    inner join signups on sessions.customer_id = signups.customer_id
+    inner join ages on sessions.started_date - signups.signed_up_date = ages.day_number
 ),
 
 -- only cohorts whose day the warehouse has whole
@@ -48,5 +49,5 @@ from cohorts
 left join visits
     on
         cohorts.customer_id = visits.customer_id
-        and cohorts.cohort_date + cohorts.day_number = visits.started_date
+        and cohorts.day_number = visits.day_number
 group by cohorts.cohort_date, cohorts.day_number

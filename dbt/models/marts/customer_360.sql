@@ -16,15 +16,26 @@ orders as (
     group by customer_id
 ),
 
-sessions as (
+active_days as (
     select
         customer_id,
+        started_date,
         count(*) as session_count,
-        count(distinct started_date) as active_day_count,
         min(started_at) as first_seen_at,
         max(ended_at) as last_seen_at
     from {{ ref('fct_sessions') }}
     where customer_id is not null
+    group by customer_id, started_date
+),
+
+sessions as (
+    select
+        customer_id,
+        sum(session_count)::bigint as session_count,
+        count(*) as active_day_count,
+        min(first_seen_at) as first_seen_at,
+        max(last_seen_at) as last_seen_at
+    from active_days
     group by customer_id
 )
 

@@ -1,6 +1,6 @@
 -- recency counts from the last day that the warehouse has, so that a rebuild gives the same
 with today as (
-    select max(started_date) as as_of_date from {{ ref('fct_sessions') }}
+    select {{ last_date('started_date') }} as as_of_date from {{ ref('fct_sessions') }}
 ),
 
 buyers as (

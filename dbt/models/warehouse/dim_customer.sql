@@ -19,10 +19,22 @@ with changed as (
     where {{ fingerprint('profiles.customer_id') }} in ({{ deleted_since('profiles', 'belongs_to') }})
 ),
 
+gone as (
+    select
+        belongs_to,
+        max(published_batch) as published_batch
+    from {{ ref('stg_lake__deleted_keys') }}
+    where entity = 'profiles'
+    group by belongs_to
+),
+
 profiles as (
-    select profiles.*
+    select
+        profiles.*,
+        gone.published_batch as gone_batch
     from {{ ref('stg_lake__profiles') }} as profiles
     inner join changed on profiles.customer_id = changed.customer_id
+    left join gone on {{ fingerprint('profiles.customer_id') }} = gone.belongs_to
 ),
 
 versions as (
@@ -38,7 +50,11 @@ versions as (
         has_marketing_consent,
         occurred_at as valid_from,
         lead(occurred_at) over (partition by customer_id order by occurred_at, sequence) as valid_to,
-        published_batch
+        -- facts may fall to any version of an owner one of whose versions came, changed or went
+        greatest(
+            max(published_batch) over (partition by customer_id),
+            max(gone_batch) over (partition by customer_id)
+        ) as published_batch
     from profiles
 )
 

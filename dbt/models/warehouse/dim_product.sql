@@ -17,10 +17,22 @@ with changed as (
     {{ deleted_since('products', 'belongs_to') }}
 ),
 
+gone as (
+    select
+        belongs_to,
+        max(published_batch) as published_batch
+    from {{ ref('stg_lake__deleted_keys') }}
+    where entity = 'products'
+    group by belongs_to
+),
+
 products as (
-    select products.*
+    select
+        products.*,
+        gone.published_batch as gone_batch
     from {{ ref('stg_lake__products') }} as products
     inner join changed on products.product_id = changed.product_id
+    left join gone on products.product_id = gone.belongs_to
 ),
 
 versions as (
@@ -37,7 +49,11 @@ versions as (
         is_active,
         occurred_at as valid_from,
         lead(occurred_at) over (partition by product_id order by occurred_at, sequence) as valid_to,
-        published_batch
+        -- facts may fall to any version of an owner one of whose versions came, changed or went
+        greatest(
+            max(published_batch) over (partition by product_id),
+            max(gone_batch) over (partition by product_id)
+        ) as published_batch
     from products
 )
 

@@ -30,7 +30,7 @@ with events as (
         from {{ this }} as held
         where
             held.event_id in (
-                {{ described_anew('event_id', 'customer', 'occurred_at') }}
+                {{ described_anew('event_id', 'customer', 'occurred_at', []) }}
             )
             and not exists (
                 select 1 from {{ ref('stg_lake__events') }} as newer

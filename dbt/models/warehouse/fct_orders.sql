@@ -14,7 +14,7 @@
 }}
 
 with changed as (
-    {{ to_remake('order_id', ref('fct_order_status'), 'orders', 'customer', 'ordered_at') }}
+    {{ to_remake('order_id', ref('fct_order_status'), 'orders', 'customer', 'ordered_at', ['segment']) }}
 ),
 
 -- every status carries the whole order: the newest says what it is

@@ -24,25 +24,22 @@ sold as (
     group by refills.product_id, refills.restocked_at, order_lines.ordered_date
 ),
 
-days as (
-    select dates.date_day as stock_date
-    from {{ ref('dim_date') }} as dates
-    where
-        dates.date_day <= (
-            select max(order_lines.ordered_date) from {{ ref('fct_order_lines') }} as order_lines
-        )
+today as (
+    select {{ last_date('ordered_date') }} as last_date from {{ ref('fct_order_lines') }}
 ),
 
--- the refill whose pieces a day ends with
+-- the days that end with a refill's pieces
 at_end_of_day as (
     select
         refills.*,
-        days.stock_date
-    from days
-    inner join refills
-        on
-            days.stock_date >= {{ shop_date('refills.restocked_at') }}
-            and days.stock_date < coalesce({{ shop_date('refills.next_restocked_at') }}, 'infinity')
+        dates.start_of_day::date as stock_date
+    from refills
+    cross join today
+    cross join lateral generate_series(
+        {{ shop_date('refills.restocked_at') }}::timestamp,
+        least({{ shop_date('refills.next_restocked_at') }} - 1, today.last_date)::timestamp,
+        interval '1 day'
+    ) as dates (start_of_day)
 ),
 
 sold_so_far as (

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from data_platform_core.contracts import CONTRACTS, ENTITIES
+from data_platform_core.contracts import CONTRACTS, ENTITIES, GENERATED
 from data_platform_core.derive.dbt import dbt_docs_text, dbt_holidays_text, dbt_sources_text
 from data_platform_core.derive.json_schema import json_schema_text
 from data_platform_core.errors import ContractBroken
@@ -26,7 +26,7 @@ def derived_files(root: Path) -> dict[Path, str]:
         schemas / f"{contract.entity}.{contract.version}.schema.json": json_schema_text(contract)
         for contract in CONTRACTS.values()
     }
-    files[root / "dags" / "entities.json"] = json.dumps(ENTITIES) + "\n"
+    files[root / "dags" / "entities.json"] = json.dumps({"all": ENTITIES, "generated": GENERATED}, indent=2) + "\n"
     files[root / "dbt" / "models" / "staging" / "_lake__sources.yml"] = dbt_sources_text()
     files[root / "dbt" / "models" / "staging" / "_lake__docs.md"] = dbt_docs_text()
     files[root / "dbt" / "macros" / "shop_holidays.sql"] = dbt_holidays_text()

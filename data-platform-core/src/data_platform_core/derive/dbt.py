@@ -49,7 +49,7 @@ def dbt_sources_text() -> str:
         "loader": "crm publish",
         "config": {
             "loaded_at_query": _last_published("entity = '{{ this.identifier }}' and "),
-            # the publish is hourly: after two hours without one, after a day whose numbers the marts lack
+            # the publish is hourly: after three hours without one, after a day whose numbers the marts lack
             "freshness": {
                 "warn_after": {"count": 3, "period": "hour"},
                 "error_after": {"count": 24, "period": "hour"},

@@ -18,7 +18,10 @@ class Expectation:
 
 
 def expectations_of(contract: type[Record]) -> list[Expectation]:
-    """Everything the contract promises of a published table's columns and key."""
+    """What the contract promises of a table's columns and key.
+
+    Its laws, and what is inside of lists, the stream holds each record against before silver has it.
+    """
     found = [expectation for spec in stored_fields_of(contract) for expectation in _of_field(spec)]
     if len(contract.key) == 1:
         found.append(Expectation("expect_column_values_to_be_unique", {"column": contract.key[0]}))
@@ -36,6 +39,9 @@ def _of_field(spec: FieldSpec) -> list[Expectation]:
         found.append(Expectation("expect_column_values_to_be_in_set", column | {"value_set": list(spec.choices)}))
     if spec.pattern:
         found.append(Expectation("expect_column_values_to_match_regex", column | {"regex": spec.pattern}))
+    if spec.kind == "text" and (spec.min_length is not None or spec.max_length is not None):
+        bounds = {"min_value": spec.min_length, "max_value": spec.max_length}
+        found.append(Expectation("expect_column_value_lengths_to_be_between", column | bounds))
     if spec.kind == "integer" and (spec.minimum is not None or spec.maximum is not None):
         bounds = {"min_value": spec.minimum, "max_value": spec.maximum}
         found.append(Expectation("expect_column_values_to_be_between", column | bounds))

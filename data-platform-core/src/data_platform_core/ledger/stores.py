@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import polars as pl
 import psycopg
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from deltalake import DeltaTable
-from deltalake.exceptions import TableNotFoundError
+from deltalake.exceptions import DeltaError, TableNotFoundError
+from polars.exceptions import PolarsError
+from pyarrow import ArrowException
 from pyarrow.dataset import Dataset
 from pyarrow.fs import SubTreeFileSystem
 
@@ -55,6 +59,19 @@ def open_table(settings: Settings, layer: Layer, entity: str) -> DeltaTable | No
         return None
     except OSError as error:
         raise ComponentFailed(f"the lake at {settings.s3_url} is out of reach: {_short(error)}") from None
+
+
+@contextmanager
+def read_errors(what: str) -> Iterator[None]:
+    """Tell of a table that cannot be read in a sentence.
+
+    Raises:
+        ComponentFailed: the store went away, or the table is not as its contract says.
+    """
+    try:
+        yield
+    except (OSError, DeltaError, ArrowException, PolarsError) as error:
+        raise ComponentFailed(f"{what} could not be read: {_short(error)}") from None
 
 
 def kafka_ends(settings: Settings, entity: str) -> dict[int, int]:

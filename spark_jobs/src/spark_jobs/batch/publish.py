@@ -28,7 +28,7 @@ from data_platform_core.derive.fields import fields_of
 from data_platform_core.derive.postgres import partition_of
 from data_platform_core.errors import ComponentFailed
 from data_platform_core.layers import published_table
-from data_platform_core.ledger.stores import open_table
+from data_platform_core.ledger.stores import open_table, read_errors
 from data_platform_core.settings import Settings
 from data_platform_core.warehouse import connect
 from data_platform_core.windows import (
@@ -83,7 +83,8 @@ def _publish_entity(
     window = fix_window(connection, table, run_id, entity, whole)
     if window.to_version <= window.from_version:
         return Published(window, 0, 0)
-    return apply(connection, run_id, window, table)
+    with read_errors(f"silver of {entity}"):
+        return apply(connection, run_id, window, table)
 
 
 def apply(connection: psycopg.Connection, run_id: str, window: Window, table: DeltaTable) -> Published:
@@ -128,11 +129,12 @@ def _replace(connection: psycopg.Connection, window: Window, table: DeltaTable, 
     brought = [pl.lit(batch, pl.Int64).alias("published_batch"), pl.lit(now[0]).cast(_INSTANT).alias("published_at")]
     frames = (_as_published(frame, contract).select(*names, *brought) for frame in rows_taken(table, window, names))
     read = _copy(connection, new, frames, contract)
+    connection.execute("set local work_mem = '256MB'")  # two sets of all keys, of which one is hashed
     connection.execute(
-        f"with gone as (select * from {old} o where not exists"  # type: ignore[arg-type]
-        f" (select from {new} n where ({key_of('n', contract)}) = ({key_of('o', contract)})))"
-        + _note_gone(contract, batch)
+        f"create temporary table gone on commit drop as select * from {old} o where not exists"  # type: ignore[arg-type]
+        f" (select from {new} n where ({key_of('n', contract)}) = ({key_of('o', contract)}))"
     )
+    connection.execute(_note_gone(contract, batch))  # type: ignore[arg-type]
     return read, read - _put_in_place(connection, contract, new, batch)
 
 
@@ -184,7 +186,7 @@ def _apply_stage(connection: psycopg.Connection, contract: type[Record], batch: 
     # the last change of a key: of one version, what is there after it
     connection.execute(
         f"create temporary table change on commit drop as select distinct on ({key}) * from stage"  # type: ignore[arg-type]
-        f" order by {key}, commit_version desc, change_type = 'delete'"
+        f" order by {key}, commit_version desc, change_type = 'delete', sequence desc, occurred_at desc"
     )
     deleted = connection.execute(
         f"with gone as (delete from {target} as held using change as s where s.change_type = 'delete'"  # type: ignore[arg-type]
@@ -254,7 +256,8 @@ def _copy(connection: psycopg.Connection, target: str, frames: Iterable[pl.DataF
                 }
                 encoder = ArrowToPostgresBinaryEncoder.new_with_encoders(table.schema, builders | kinds)
                 copy.write(encoder.write_header())
-            for part in table.to_batches(max_chunksize=64_000):
+            # few rows at once: while the next are encoded, the server reads those in the socket's buffer
+            for part in table.to_batches(max_chunksize=500):
                 copy.write(encoder.write_batch(part))
             rows += len(frame)
         if encoder is not None:

@@ -22,6 +22,8 @@ from data_platform_core.settings import Settings, load_settings
 from data_platform_core.warehouse import connect
 
 _PURGE_TRIES = 5
+_MOST_PIECES = 1000
+"""Airflow's own `max_map_length` is 1,024."""
 _DAY = ["%Y-%m-%d"]
 Within = Annotated[float, typer.Option("--within", min=1, help="Seconds to wait; the request goes on after them.")]
 
@@ -69,6 +71,8 @@ def chunks_command(
         for start in (first.date() + timedelta(days=n) for n in range(0, (last - first).days + 1, days))
         for entity in chosen
     ]
+    if len(pieces) > _MOST_PIECES:
+        raise UsageError(f"{len(pieces):,} pieces are more than the {_MOST_PIECES:,} Airflow maps: take more --days")
     typer.echo(json.dumps(pieces))
 
 
@@ -121,6 +125,7 @@ def forget_command(
     Kafka keeps its messages until the topic's retention ends them; what still comes of the customer is kept out. The
     models of the warehouse have the customer until they are built next.
     """
+    from data_platform_core.quality.forget import forget_verdicts
     from spark_jobs.batch.publish import publish  # heavy: only where it is used
     from spark_jobs.maintenance.fingerprint import fingerprint_of
 
@@ -139,6 +144,7 @@ def forget_command(
         except CrmError as error:
             if "must be published" not in str(error) or attempt == _PURGE_TRIES:
                 raise
+    forget_verdicts(settings, customer_id)
     typer.echo(f"forgotten; the tombstone is {fingerprint}")
     typer.echo("the warehouse's models forget when they are built next: `cd dbt && dbt run`")
 

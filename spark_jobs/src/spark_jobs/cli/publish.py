@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from data_platform_core.contracts import known_entities
+from data_platform_core.errors import UsageError
 from data_platform_core.settings import load_settings
 from spark_jobs.batch.publish import publish
 
@@ -20,6 +21,8 @@ def publish_command(
     published = publish(load_settings(), run, known_entities(entities or ()), whole)
     if not published:
         typer.echo("the lake has no tables yet: nothing to publish")
+    if whole and published and not any(done.rows_read for done in published):
+        raise UsageError(f"the run {run} was done before, and takes nothing anew: name another by --run")
     for done in published:
         window = done.window
         typer.echo(
