@@ -249,6 +249,8 @@ def test_the_quality_report_looks_at_all_that_is_published(stack):
     page = stack.page("crm_quality_report", run, "gate_published")
     assert "expect_column_values_to_be_in_set" in page and "no" in page
     stack.crm("publish", "--run", "mended", "--whole", "events")
+    again = stack.crm("publish", "--run", "mended", "--whole", "events", fails=True)
+    assert "the run mended was done before" in again.stderr
     stack.run("crm_quality_report")
 
 

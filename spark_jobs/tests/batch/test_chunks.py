@@ -20,4 +20,5 @@ def test_a_window_is_cut_into_chunks_that_have_been(monkeypatch):
         ("orders", "2026-01-04", "2026-01-05"), ("events", "2026-01-04", "2026-01-05"),
     ]  # fmt: skip
     assert "the first day comes after the last" in str(chunks("2026-01-02", "2026-01-01").exception)
+    assert "more than the 1,000 Airflow maps" in str(chunks("2023-01-01", "2026-01-01", "--days", "1").exception)
     assert "has not been yet" in str(chunks("2026-01-02", "2999-01-01").exception)
