@@ -18,7 +18,7 @@ measured as (
         customers.customer_id,
         today.as_of_date,
         customers.active_day_count,
-        today.as_of_date - customers.last_seen_date as days_away,
+        greatest(today.as_of_date - customers.last_seen_date, 0) as days_away,
         case
             when customers.active_day_count > 1
                 then

@@ -17,7 +17,7 @@ scored as (
     select
         buyers.customer_id,
         today.as_of_date,
-        today.as_of_date - buyers.last_ordered_date as recency_days,
+        greatest(today.as_of_date - buyers.last_ordered_date, 0) as recency_days,
         buyers.order_count,
         buyers.net_revenue_minor,
         -- 5 is best; ties by id, so that a score is the same whatever the order of rows
