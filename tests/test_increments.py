@@ -5,6 +5,7 @@ and dbt are the real ones.
 """
 
 import shutil
+from dataclasses import asdict
 from datetime import timedelta
 
 import polars as pl
@@ -12,6 +13,8 @@ import pytest
 from conftest import ROOT
 from own_warehouse import days
 
+from data_generator.cli import world_of
+from data_generator.world.cohorts import Realised
 from data_platform_core.contracts import CONTRACTS, GENERATED
 from data_platform_core.settings import load_settings
 
@@ -61,7 +64,7 @@ def correct_masters(warehouse, made, other):
 
 
 def check_numbers(warehouse, made):
-    """The marts' sums are those of the records made, counted here without any SQL of dbt's."""
+    """The marts' sums are those of the records made, counted here without any SQL of dbt's, and keep the world's word."""
     day = pl.col("at").dt.convert_time_zone(load_settings().shop_time_zone).dt.date().alias("day")
     orders = made["orders"].sort("sequence").group_by("order_id").last()
     returned = orders.filter(pl.col("status") != "paid")["total_minor"].sum()
@@ -91,11 +94,13 @@ def check_numbers(warehouse, made):
         made["profiles"].select("customer_id", pl.col("signed_up_at").alias("at")).unique().select("customer_id", day)
     )
     first, last = came["day"].min(), came["day"].max()
+    promised = asdict(world_of(load_settings()).retention)
     for age in (1, 7):
         due = born.filter((pl.col("day") >= first) & (pl.col("day") <= last - timedelta(days=age)))
         again = due.with_columns(pl.col("day") + timedelta(days=age)).join(came, ["customer_id", "day"], "semi")
         query = "select sum(customer_count), sum(returned_count) from marts.cohort_retention where day_number = %s"
         assert warehouse.row(query, age) == (len(due), len(again)) and len(due), age
+        assert Realised(age, len(due), len(again), promised[f"d{age}"]).holds, age
 
 
 def test_increments_by_event_time_are_noticed(warehouse, tmp_path):
