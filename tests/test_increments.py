@@ -57,7 +57,8 @@ def correct_masters(warehouse, made, other):
     buyers = pl.concat(day["orders"] for day in made).filter(pl.col("customer_id") != other)["customer_id"]
     versions = pl.concat(day["profiles"] for day in made).filter(pl.col("customer_id").is_in(buyers.implode()))
     one = versions["customer_id"][0]
-    assert warehouse.silver("profiles").update({"segment": "'premium'"}, predicate=f"customer_id = '{one}'")
+    changed = warehouse.silver("profiles").update({"segment": "'premium'"}, predicate=f"customer_id = '{one}'")
+    assert changed["num_updated_rows"] > 0
     several = versions.filter((pl.len().over("customer_id") > 1) & (pl.col("customer_id") != one))
     last = several.sort("sequence").group_by("customer_id").last().row(0, named=True)
     warehouse.delete("profiles", f"customer_id = '{last['customer_id']}' and sequence = {last['sequence']}")

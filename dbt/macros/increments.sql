@@ -48,6 +48,14 @@
     where gone.entity = '{{ entity }}' and {{ is_new(entity, 'gone') }}
 {%- endmacro %}
 
+{% macro last_gone(entity) -%}
+    {#- of each whole that silver gave up a part of, the newest publish that took one out -#}
+    select gone.belongs_to, max(gone.published_batch) as published_batch
+    from {{ ref('stg_lake__deleted_keys') }} as gone
+    where gone.entity = '{{ entity }}'
+    group by gone.belongs_to
+{%- endmacro %}
+
 {% macro delete_gone(entity, column, part) -%}
     {#- for a pre-hook: takes out the rows of what silver gave up -#}
     {% if is_incremental() %}

@@ -18,12 +18,7 @@ with changed as (
 ),
 
 gone as (
-    select
-        belongs_to,
-        max(published_batch) as published_batch
-    from {{ ref('stg_lake__deleted_keys') }}
-    where entity = 'products'
-    group by belongs_to
+    {{ last_gone('products') }}
 ),
 
 products as (

@@ -26,12 +26,13 @@ from data_generator.sinks import Sink
 from data_generator.world.config import HOUR, World
 from data_generator.world.load import FOR_EVER, Profile
 from data_generator.world.records import Shop
+from data_platform_core.contracts import CONTRACTS, GENERATED
 from data_platform_core.derive.canonical import Digest
 from data_platform_core.errors import CrmError, UsageError
 from data_platform_core.files import mend_last_line
 from data_platform_core.ledger.made import Ledger, Unit
 
-MASTERS = ("products", "profiles")
+MASTERS = tuple(entity for entity in GENERATED if CONTRACTS[entity].is_master)
 MASTERS_FIRST = (*MASTERS, "orders", "events")
 """What the world makes, in the order in which records refer to others."""
 _RECORDS_A_BLOCK = 200_000

@@ -15,7 +15,7 @@ def forget_verdicts(settings: Settings, customer_id: str) -> None:
     """
     with connect(settings) as connection:
         connection.execute(
-            "update ops.gate_results set failed_keys = '[]' where failed_keys::text like %s", (f"%{customer_id}%",)
+            "update ops.gate_results set failed_keys = '[]' where position(%s in failed_keys::text) > 0", (customer_id,)
         )
     for page in pages(settings).rglob("*"):
         if page.is_file() and customer_id in page.read_text(errors="replace"):

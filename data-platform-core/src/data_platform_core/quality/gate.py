@@ -22,7 +22,7 @@ from data_platform_core.contracts import CONTRACTS, ENTITIES, Record
 from data_platform_core.derive.expectations import Expectation, expectations_of
 from data_platform_core.derive.fields import stored_fields_of
 from data_platform_core.errors import ComponentFailed, GateFailed
-from data_platform_core.layers import Layer, published_table
+from data_platform_core.layers import published_table
 from data_platform_core.ledger.stores import open_table, read_errors
 from data_platform_core.quality.docs import name_of, new_context, pages, remove_old_pages, write_page
 from data_platform_core.quality.laws import breaches, laws_of
@@ -41,7 +41,6 @@ Gate = Literal["silver", "published"]
 _SHOWN_ROWS = 20
 _ROWS_AT_ONCE = 500_000
 _QUARANTINE_HOURS = 24
-_ARRIVED: tuple[Layer, ...] = ("bronze", "quarantine")
 _PLACE = ["kafka_topic", "kafka_partition", "kafka_offset"]
 
 
@@ -312,7 +311,7 @@ def _refused(connection: psycopg.Connection, settings: Settings, entity: str) ->
     since = datetime.now(UTC) - timedelta(hours=_QUARANTINE_HOURS)
     arrived, refused = 0, 0
     is_recent = pc.field("arrived_at") >= since
-    bronze, quarantine = (open_table(settings, layer, entity) for layer in _ARRIVED)
+    bronze, quarantine = open_table(settings, "bronze", entity), open_table(settings, "quarantine", entity)
     if bronze is not None:
         arrived = bronze.to_pyarrow_dataset().count_rows(filter=is_recent)
     if quarantine is not None:

@@ -129,12 +129,11 @@ def _replace(connection: psycopg.Connection, window: Window, table: DeltaTable, 
     brought = [pl.lit(batch, pl.Int64).alias("published_batch"), pl.lit(now[0]).cast(_INSTANT).alias("published_at")]
     frames = (_as_published(frame, contract).select(*names, *brought) for frame in rows_taken(table, window, names))
     read = _copy(connection, new, frames, contract)
-    connection.execute("set local work_mem = '256MB'")  # two sets of all keys, of which one is hashed
     connection.execute(
-        f"create temporary table gone on commit drop as select * from {old} o where not exists"  # type: ignore[arg-type]
-        f" (select from {new} n where ({key_of('n', contract)}) = ({key_of('o', contract)}))"
+        f"with gone as (select * from {old} o where not exists"  # type: ignore[arg-type]
+        f" (select from {new} n where ({key_of('n', contract)}) = ({key_of('o', contract)})))"
+        + _note_gone(contract, batch)
     )
-    connection.execute(_note_gone(contract, batch))  # type: ignore[arg-type]
     return read, read - _put_in_place(connection, contract, new, batch)
 
 

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from pyspark.sql import SparkSession
 
-from data_platform_core.contracts import ENTITIES, known_entities
+from data_platform_core.contracts import known_entities
 from data_platform_core.errors import CrmError
 from data_platform_core.requests import Request, scrub
 from data_platform_core.settings import Settings
@@ -56,7 +56,7 @@ class Handlers:
         return maintain(
             self._spark,
             self._settings,
-            tuple(words.get("entities") or ENTITIES),
+            known_entities(words.get("entities") or ()),
             float(words.get("retention_hours", self._settings.lake_retention_hours)),
             bool(words.get("compact_only")),
             ops.publish_marks(self._settings),
