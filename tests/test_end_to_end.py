@@ -12,6 +12,7 @@ from collections import Counter
 from datetime import datetime
 from pathlib import Path
 
+import httpx
 import psutil
 import psycopg
 import pyarrow.fs
@@ -282,7 +283,7 @@ def test_a_component_that_died_is_named_and_started_again(crm, settings):
 # --- Airflow, gate and marts ------------------------------------------------------------------
 
 
-def test_a_triggered_run_brings_exact_sums_into_the_marts(settings):
+def test_a_triggered_run_brings_exact_sums_into_the_marts_and_shows_what_it_did(settings):
     wait_for(lambda: landed(settings), what="what was sent to land")
     airflow = AirflowApi(settings)
     run = airflow.trigger(DAG, {"full_refresh": False})
@@ -296,6 +297,17 @@ def test_a_triggered_run_brings_exact_sums_into_the_marts(settings):
             assert published == set(made(settings, entity).select(contract.key).rows())
             assert stores.published_digest(connection, entity) == Ledger(settings.ledger_file).made(entity)
             assert stores.warehouse_count(connection, entity) == stores.mart_count(connection, entity) == len(published)
+    for task, words in {
+        "gate_silver": ("expect_column_values_to_not_be_null", "quarantine_within_budget", "events"),
+        "gate_published": ("order_of_a_customer", "purchase_with_an_order", "expect_column_values_to_be_in_set"),
+        "show_warehouse": ("dim_customer", "fct_orders"),
+        "show_marts": ("customer_360", "churn_risk"),
+    }.items():
+        page = airflow.page(airflow.links(DAG, run, task)["Page"])
+        assert [word for word in words if word not in page] == [], task
+    assert "Data Docs" in airflow.page(airflow.links(DAG, run, "gate_published")["Page"])
+    assert "Validation Results" in airflow.page("/quality/index.html")
+    assert httpx.get(f"{settings.airflow_url}/quality/index.html", trust_env=False).status_code == 401
 
 
 def test_no_run_has_failed_so_far(settings):

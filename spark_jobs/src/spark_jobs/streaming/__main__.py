@@ -35,6 +35,9 @@ def main() -> int:
     except CrmError as error:
         log.error("%s", error)
         return 1
+    except Exception:
+        log.exception("the application ended by an error that it does not know")
+        return 1
     return 0
 
 
