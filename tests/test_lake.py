@@ -119,6 +119,44 @@ def test_a_broken_checkpoint_refuses_to_start_and_a_recovered_one_goes_on(crm, s
     assert not rows.select("kafka_topic", "kafka_partition", "kafka_offset").is_duplicated().any()
 
 
+def test_a_checkpoints_file_is_written_once(settings):
+    """By one request, whole or not at all; one whose answer was lost, and is sent again, meets itself."""
+    program = """
+from spark_jobs.session import spark_session
+
+spark = spark_session("test")
+jvm, path = spark._jvm, spark._jvm.org.apache.hadoop.fs.Path
+managers = jvm.org.apache.spark.sql.execution.streaming.checkpointing.CheckpointFileManager
+folder = path("s3a://lake/test/offsets")
+manager = managers.create(folder, spark._jsparkSession.sessionState().newHadoopConf())
+print(manager.getClass().getName())
+
+
+def write(name, content, ends="close"):
+    file = manager.createAtomic(path(folder, name), False)
+    file.write(bytearray(content))
+    getattr(file, ends)()
+
+
+write("0", b"one")
+write("0", b"one")
+write("1", b"half", ends="cancel")
+try:
+    write("0", b"two")
+except Exception as error:
+    print(error.java_exception.getClass().getName())
+"""
+    done = subprocess.run(
+        [env_bin(settings, "spark", "python"), "-c", program], env=process_environment(settings), capture_output=True,
+        text=True, timeout=120,
+    )  # fmt: skip
+    assert done.stdout.split() == ["crm.lake.ConditionalCheckpoints", "org.apache.hadoop.fs.FileAlreadyExistsException"]
+    client, folder = s3_client(settings), "s3a://lake/test/offsets"
+    assert read_object(client, f"{folder}/0") == b"one"
+    assert names_below(client, folder) == [f"{place_of(folder)[1]}/0"]
+    client.delete_object(Bucket="lake", Key=f"{place_of(folder)[1]}/0")
+
+
 def test_a_running_stream_is_not_recovered(crm, settings):
     assert "stop it first" in crm("stream", "recover", "orders", fails=True).stderr
 

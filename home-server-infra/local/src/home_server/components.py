@@ -25,7 +25,7 @@ from data_platform_core.settings import Settings
 from data_platform_core.warehouse import AIRFLOW, MODELER, PUBLISHER, prepare_warehouse
 from home_server.credentials import write_private
 from home_server.environment import admin_dsn, process_environment
-from home_server.places import CONF, IVY, LOG_STORE, REQUIREMENTS, data_dir, env_bin, jars, log_file, setup_log
+from home_server.places import CONDITIONAL, CONF, IVY, REQUIREMENTS, data_dir, env_bin, jars, log_file, setup_log
 from home_server.processes import Component
 from home_server.steps import run_command
 from home_server.toolchain import java, made_once, minio_binary, postgres_bin, seaweedfs_binary
@@ -329,13 +329,15 @@ def _stream(settings: Settings) -> Component:
 def write_spark_conf(settings: Settings) -> None:
     """Render Spark's defaults, which every Spark program of the stack reads."""
     archive = _archive(settings)
-    _render_spark_conf(settings, _spark_conf(settings), f"-XX:SharedArchiveFile={archive}" if archive.exists() else "")
+    # a shell has another class path than the stream, for which the archive is: it starts without, and need not say so
+    words = f"-XX:SharedArchiveFile={archive} -Xlog:cds*=error" if archive.exists() else ""
+    _render_spark_conf(settings, _spark_conf(settings), words)
 
 
 def archive_classes(settings: Settings) -> str | None:
     """Have a JVM keep the classes that the stream loads, from which the stream's own then starts in less time."""
     archive = _archive(settings)
-    inputs = [IVY, LOG_STORE, REQUIREMENTS / "spark.txt", java(settings).resolve()]
+    inputs = [IVY, *CONDITIONAL, REQUIREMENTS / "spark.txt", java(settings).resolve()]
 
     def make() -> None:
         shutil.rmtree(archive.parent, ignore_errors=True)

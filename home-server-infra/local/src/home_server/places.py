@@ -15,7 +15,8 @@ SOURCES = tuple(
 )
 """Where this checkout's packages are."""
 IVY = ROOT / "home-server-infra" / "local" / "ivy.xml"
-LOG_STORE = ROOT / "spark_jobs" / "src" / "spark_jobs" / "log_store" / "ConditionalLogStore.java"
+CONDITIONAL = tuple(sorted((ROOT / "spark_jobs" / "src" / "spark_jobs" / "conditional").glob("*.java")))
+"""Java of ours, compiled at set-up."""
 
 
 def env_bin(settings: Settings, environment: str, program: str) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from data_platform_core.errors import CrmError
 from data_platform_core.settings import Settings
-from home_server.places import IVY, LOG_STORE, REQUIREMENTS, ROOT, env_bin, jars, setup_log
+from home_server.places import CONDITIONAL, IVY, REQUIREMENTS, ROOT, env_bin, jars, setup_log
 from home_server.steps import Step, run_command
 
 MINIO_VERSION = "v0.0.0-20260212201848-7aac2a2c5b7c"
@@ -120,11 +120,11 @@ def _postgres(settings: Settings) -> str | None:
 def _jars(settings: Settings) -> str | None:
     def make() -> None:
         retrieve_jars(settings, IVY, settings.home / "jars", "jars")
-        command = [env_bin(settings, "spark", "python"), "-m", "spark_jobs.log_store", str(jars(settings, "spark"))]
+        command = [env_bin(settings, "spark", "python"), "-m", "spark_jobs.conditional", str(jars(settings, "spark"))]
         env = os.environ | {"JAVA_HOME": str(java_home(settings))}
-        run_command(command, setup_log(settings, "jars"), env, "compiling the lake's log store")
+        run_command(command, setup_log(settings, "jars"), env, "compiling the lake's conditional writes")
 
-    return made_once(settings, "jars", [IVY, LOG_STORE], make)
+    return made_once(settings, "jars", [IVY, *CONDITIONAL], make)
 
 
 def retrieve_jars(settings: Settings, ivy: Path, target: Path, log: str) -> None:

@@ -7,10 +7,7 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.FileAlreadyExistsException;
 import java.util.Iterator;
 import org.apache.hadoop.conf.Configuration;
-import org.apache.hadoop.fs.FSDataOutputStream;
-import org.apache.hadoop.fs.FSDataOutputStreamBuilder;
 import org.apache.hadoop.fs.Path;
-import org.apache.hadoop.fs.s3a.RemoteFileChangedException;
 
 /**
  * Delta's log on S3, where the store itself decides who writes a version: the request carries
@@ -32,14 +29,7 @@ public class ConditionalLogStore extends S3SingleDriverLogStore {
       lines.write((((String) actions.next()) + "\n").getBytes(StandardCharsets.UTF_8));
     }
     try {
-      FSDataOutputStreamBuilder builder = path.getFileSystem(configuration).createFile(path);
-      builder.overwrite(false);
-      builder.opt("fs.option.create.conditional.overwrite", true);
-      FSDataOutputStream file = (FSDataOutputStream) builder.build();
-      file.write(lines.toByteArray());
-      file.close();
-    } catch (RemoteFileChangedException refused) {
-      throw new FileAlreadyExistsException(path.toString());
+      ConditionalWrite.create(path.getFileSystem(configuration), path, lines.toByteArray());
     } catch (org.apache.hadoop.fs.FileAlreadyExistsException there) {
       throw new FileAlreadyExistsException(path.toString());
     }
