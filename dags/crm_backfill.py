@@ -17,6 +17,7 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import Asset, Param, chain, dag
 
 ENTITIES = json.loads((Path(__file__).parent / "entities.json").read_text())
+SOME = {"type": "array", "minItems": 1, "items": {"enum": ENTITIES["all"]}}
 DAY = {"type": "string", "format": "date"}
 
 
@@ -39,9 +40,7 @@ DAY = {"type": "string", "format": "date"}
         "first_day": Param("2025-11-01", **DAY, description="The shop's days, both included"),
         "last_day": Param("2025-11-02", **DAY),
         "days_a_chunk": Param(7, type="integer", minimum=1, maximum=366, description="A chunk is one request"),
-        "entities": Param(
-            ENTITIES["generated"], type="array", items={"enum": ENTITIES["all"]}, description="Whose records to land"
-        ),
+        "entities": Param(ENTITIES["generated"], **SOME, description="Whose records to land"),
     },
     tags=["layer:lake"],
     doc_md=__doc__,

@@ -21,6 +21,7 @@ from cosmos import DbtBuildLocalOperator, ProfileConfig
 DBT = Path(__file__).parents[1] / "dbt"
 PROFILE = ProfileConfig(profile_name="crm", target_name="warehouse", profiles_yml_filepath=DBT / "profiles.yml")
 ENTITIES = json.loads((Path(__file__).parent / "entities.json").read_text())
+SOME = {"type": "array", "minItems": 1, "items": {"enum": ENTITIES["all"]}}
 HOURLY = CronTriggerTimetable("0 * * * *", timezone="UTC", run_immediately=timedelta(0))
 """A stack that comes up waits for the next full hour; by default it would run one that has just gone by."""
 
@@ -38,9 +39,7 @@ HOURLY = CronTriggerTimetable("0 * * * *", timezone="UTC", run_immediately=timed
     },
     dagrun_timeout=timedelta(minutes=50),
     params={
-        "entities": Param(
-            ENTITIES["all"], type="array", items={"enum": ENTITIES["all"]}, description="Which entities to publish"
-        ),
+        "entities": Param(ENTITIES["all"], **SOME, description="Which entities to publish"),
         "full_refresh": Param(False, type="boolean", description="Build all models from nothing"),
     },
     tags=["layer:warehouse", "layer:marts"],

@@ -7,6 +7,7 @@ import hashlib
 import json
 import random
 import subprocess
+import time
 from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
@@ -14,13 +15,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 from conftest import wait_for
 from known import check_silver, history_window, landed, made, quarantine, silver, state_of, version_of
 
 from data_platform_core.checkpoints import read_checkpoint
 from data_platform_core.contracts import CONTRACTS, ENTITIES
-from data_platform_core.layers import TOPICS, checkpoint, lease, recovered_start
+from data_platform_core.layers import TOPICS, checkpoint, lake_table, lease, recovered_start
 from data_platform_core.ledger import stores
 from data_platform_core.ledger.audit import audit
 from data_platform_core.quality.docs import pages
@@ -48,10 +49,21 @@ def test_nothing_is_lost_or_doubled_when_the_stream_dies_with_all_committed(crm,
     crm("generate", "live", "--tps", "60", "--for", "2s")
     crm("up", "stream", env={"CRM_FAIL_POINT": "before_checkpoint:events"})
     wait_for(lambda: state_of(crm, "stream") == "died", what="the death of the stream")
+    for layer, entity in (("silver", "events"), ("bronze", "events"), ("silver", "orders"), ("bronze", "profiles")):
+        without_checksum(settings, layer, entity)
     started_anew(crm, settings)
     for entity in ENTITIES:
         bronze = pl.from_arrow(stores.open_table(settings, "bronze", entity).to_pyarrow_table())
         assert not bronze.select("kafka_topic", "kafka_partition", "kafka_offset").is_duplicated().any()
+
+
+def without_checksum(settings, layer, entity):
+    """As a death between a version and its checksum leaves a table, or whoever writes none."""
+    bucket, table = place_of(lake_table(settings.lake_root, layer, entity))
+    key = f"{table}/_delta_log/{version_of(settings, layer, entity):020}.crc"
+    client = s3_client(settings)
+    client.head_object(Bucket=bucket, Key=key)
+    client.delete_object(Bucket=bucket, Key=key)
 
 
 # --- one writer -----------------------------------------------------------------------------------
@@ -189,8 +201,29 @@ def test_files_are_backfilled_as_the_stream_would_have_landed_them(crm, settings
 
 def test_a_backfill_of_nothing_says_so(crm, settings):
     assert "holds no files to backfill" in crm("backfill", "events", "/nowhere", fails=True).stderr
+    assert "holds the lake's own tables" in crm("backfill", "events", settings.lake_root, fails=True).stderr
     assert "no entity" in crm("backfill", "teapots", "/nowhere", fails=True).stderr
     assert "no topic" in crm("backfill", "events", "--topic", "crm.nothing.v9", fails=True).stderr
+
+
+def test_a_topic_is_backfilled_once_and_one_of_the_same_name_is_refused(crm, settings):
+    records = [made(settings, "orders").row(0, named=True), made(settings, "orders").row(1, named=True)]
+    admin, topic = AdminClient({"bootstrap.servers": settings.kafka_address}), "tests.import.orders"
+
+    def send(record):
+        admin.create_topics([NewTopic(topic, 1)])[topic].result(30)
+        producer = Producer({"bootstrap.servers": settings.kafka_address})
+        producer.produce(topic, spelled("orders", record))
+        assert producer.flush(30) == 0
+
+    send(records[0])
+    assert "messages: 1, records: 1, refused: 0, repeated: 1" in crm("backfill", "orders", "--topic", topic).stdout
+    assert "records: 0, refused: 0, repeated: 0" in crm("backfill", "orders", "--topic", topic).stdout
+    admin.delete_topics([topic])[topic].result(30)
+    time.sleep(2)  # the broker says that it is gone before it is
+    send(records[1])
+    assert "it was made anew" in crm("backfill", "orders", "--topic", topic, fails=True).stderr
+    admin.delete_topics([topic])[topic].result(30)
 
 
 def test_maintenance_beside_live_traffic_changes_no_row(crm, settings):

@@ -8,8 +8,11 @@ import pytest
 from own_warehouse import days
 
 from data_platform_core.contracts import ENTITIES
+from data_platform_core.errors import CrmError, UsageError
 from data_platform_core.settings import load_settings
 from data_platform_core.warehouse import connect
+from data_platform_core.windows import fix_window
+from home_server.environment import admin_dsn
 from spark_jobs.batch import publish as module
 
 pytestmark = pytest.mark.stack
@@ -59,6 +62,28 @@ def test_a_replay_of_the_whole_heals_what_was_changed_by_hand(published):
     assert warehouse.row("select record_key from lake.deleted_keys") == (["ff"],)
     assert warehouse.publish("whole", whole=True, entities=["events"]) == 0  # the same run, again
     assert warehouse.row("select count(*) from pg_inherits where inhparent = 'lake.events'::regclass") == (1,)
+
+
+def test_a_table_that_was_dropped_is_published_whole_again(crm, published):
+    warehouse, second = published
+    warehouse.append("orders", second["orders"])
+    with connect(load_settings()) as connection:
+        fix_window(connection, warehouse.silver("orders"), "before", "orders")
+    with psycopg.connect(admin_dsn(load_settings()), dbname="warehouse") as admin:
+        admin.execute("drop table lake.orders cascade")
+    crm("up", "postgres")
+    with pytest.raises(CrmError, match="what was published before it is gone"):
+        warehouse.publish("before", entities=["orders"])
+    assert warehouse.publish("after") > len(second["orders"])
+    assert all(map(warehouse.is_silver, ENTITIES))
+
+
+def test_the_whole_is_refused_to_a_run_that_takes_what_changed(published):
+    warehouse, second = published
+    warehouse.append("events", second["events"])
+    assert warehouse.publish("second", entities=["events"]) > 0
+    with pytest.raises(UsageError, match="take another run id"):
+        warehouse.publish("second", whole=True, entities=["events"])
 
 
 def columns():

@@ -44,3 +44,20 @@ def test_a_wrong_setting_is_named_with_its_value(monkeypatch, name, value):
     monkeypatch.setenv(name, value)
     with pytest.raises(UsageError, match=f"{name}='{value}'"):
         load_settings()
+
+
+@pytest.mark.parametrize("dsn", ["mysql://u:geheim@h/x", "postgresql://u:geheim@h:abc/x"])
+def test_a_wrong_dsn_is_named_without_its_password(monkeypatch, dsn):
+    monkeypatch.setenv("CRM_POSTGRES_DSN", dsn)
+    with pytest.raises(UsageError, match="CRM_POSTGRES_DSN") as error:
+        load_settings()
+    assert "geheim" not in str(error.value)
+
+
+def test_a_slip_of_the_hand_in_a_name_is_told(monkeypatch):
+    monkeypatch.setenv("CRM_PORT_OFSET", "300")
+    with pytest.raises(UsageError, match="no setting CRM_PORT_OFSET: CRM_PORT_OFFSET is meant"):
+        load_settings()
+    monkeypatch.delenv("CRM_PORT_OFSET")
+    monkeypatch.setenv("CRM_WAREHOUSE_PORT", "5432")  # dbt's, of ours
+    load_settings()

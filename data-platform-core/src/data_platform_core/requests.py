@@ -16,6 +16,7 @@ import psycopg
 from data_platform_core.errors import ComponentFailed, CrmError
 
 _NOT_TAKEN_SECONDS = 60.0
+_LOOK_SECONDS = 5.0
 _MOST_ATTEMPTS = 5
 
 
@@ -52,14 +53,18 @@ def wait(
     number: int,
     within_seconds: float,
     on_progress: Callable[[dict[str, Any]], None] = lambda progress: None,
+    is_alive: Callable[[], bool] = lambda: True,
 ) -> dict[str, Any]:
     """Wait until a request is carried out; returns its result.
+
+    Args:
+        is_alive: whether there is an application to carry it out; asked every few seconds.
 
     Raises:
         ComponentFailed: the application does not take it, or not in time; the request stands.
         CrmError: it could not be done, and why.
     """
-    started = time.monotonic()
+    started = lived_at = looked_at = time.monotonic()
     while True:
         row = connection.execute(
             "select state, progress, result, message from ops.requests where id = %s", (number,)
@@ -79,6 +84,14 @@ def wait(
             raise ComponentFailed(
                 f"request {number} was not taken up within {waited:.0f} s: does the streaming application run? "
                 "`crm status` tells, `crm up stream` starts it; the request stands, and is carried out then"
+            )
+        if time.monotonic() - looked_at > _LOOK_SECONDS:
+            looked_at = time.monotonic()
+            lived_at = looked_at if is_alive() else lived_at
+        if time.monotonic() - lived_at > _NOT_TAKEN_SECONDS:
+            raise ComponentFailed(
+                f"nobody is at request {number}: the streaming application has ended. `crm status` tells, "
+                "`crm up stream` starts it; the request stands, and is carried out then"
             )
         if waited > within_seconds:
             raise ComponentFailed(

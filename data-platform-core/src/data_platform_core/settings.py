@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import re
 from datetime import date
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -141,6 +143,15 @@ class Settings(BaseSettings):
             raise ValueError(f"{code!r} is not a country; write one as KR")
         return code
 
+    @field_validator("postgres_dsn")
+    @classmethod
+    def _has_a_port(cls, dsn: str | None) -> str | None:
+        try:
+            _ = urlsplit(dsn).port if dsn else None
+        except ValueError:
+            raise ValueError("its port is no number of a port; write it as postgresql://role@host:5432") from None
+        return dsn
+
     @field_validator("home", "stack", "kafka_ca")
     @classmethod
     def _is_absolute(cls, path: Path | None) -> Path | None:
@@ -207,14 +218,28 @@ def load_settings() -> Settings:
     """The settings from the environment and the stack's credentials file.
 
     Raises:
-        UsageError: a setting has an impossible value.
+        UsageError: a setting has an impossible value, or a name that is nearly one's.
     """
+    _check_names()
     home = Path(os.environ.get("CRM_HOME", ".crm"))
     stack = Path(os.environ.get("CRM_STACK", home / "stack"))
     try:
         return Settings(_env_file=stack / _CREDENTIALS)  # type: ignore[call-arg]
     except ValidationError as error:
-        wrong = "; ".join(
-            f"CRM_{'_'.join(map(str, e['loc'])).upper()}={e['input']!r}: {e['msg']}" for e in error.errors()
-        )
+        wrong = "; ".join(_told("_".join(map(str, e["loc"])), e["input"]) + f": {e['msg']}" for e in error.errors())
         raise UsageError(f"a setting is wrong: {wrong}") from None
+
+
+def _told(name: str, value: object) -> str:
+    """A setting as messages name it: without its value where that may hold a password."""
+    is_secret = any(word in name for word in ("password", "secret", "dsn"))
+    return f"CRM_{name.upper()}" + ("" if is_secret else f"={value!r}")
+
+
+def _check_names() -> None:
+    """Refuse a variable that is a setting's but for a slip of the hand: it would be passed over in silence."""
+    known = {name.upper() for name in Settings.model_fields}
+    for name in (word.removeprefix("CRM_") for word in os.environ if word.startswith("CRM_")):
+        meant = get_close_matches(name, known, 1, 0.85) if name not in known else []
+        if meant:
+            raise UsageError(f"there is no setting CRM_{name}: CRM_{meant[0]} is meant, or unset it")

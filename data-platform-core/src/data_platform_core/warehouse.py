@@ -215,7 +215,11 @@ def _prepare_schemas(warehouse: psycopg.Connection) -> None:
     execute("revoke all on schema public from public")
     execute("create schema if not exists lake")
     execute("create schema if not exists ops")
+    execute(_OPS)
     for contract in CONTRACTS.values():
+        if execute("select to_regclass(%s)", (f"lake.{contract.entity}",)).fetchone() == (None,):
+            # a table that somebody dropped is published whole again
+            execute("delete from ops.publish_marks where entity = %s", (contract.entity,))
         execute(create_table(contract))  # type: ignore[arg-type]
         execute(create_batch_index(contract))  # type: ignore[arg-type]
         kind = execute(
@@ -229,7 +233,6 @@ def _prepare_schemas(warehouse: psycopg.Connection) -> None:
             )
         execute(create_first_partition(contract))  # type: ignore[arg-type]
     execute(_LAKE)
-    execute(_OPS)
     execute(f"grant {MODELER} to current_user")  # type: ignore[arg-type]
     for schema in ("staging", "warehouse", "marts"):
         execute(f"create schema if not exists {schema} authorization {MODELER}")  # type: ignore[arg-type]

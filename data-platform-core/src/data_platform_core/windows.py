@@ -10,7 +10,7 @@ import polars as pl
 import psycopg
 from deltalake import DeltaTable
 
-from data_platform_core.errors import CrmError
+from data_platform_core.errors import CrmError, UsageError
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ def fix_window(
 
     Raises:
         CrmError: the marks belong to another table at this place.
+        UsageError: the whole is asked for under a run that takes what changed.
     """
     table_id = str(table.metadata().id)
     with connection.transaction():
@@ -68,11 +69,21 @@ def fix_window(
             (run_id, entity),
         ).fetchone()
     assert fixed is not None
-    return Window(entity, *fixed)
+    window = Window(entity, *fixed)
+    if whole and not window.is_whole:
+        raise UsageError(
+            f"the run {run_id} has fixed what it takes of {entity} already, and it is not the whole: "
+            "take another run id for --whole"
+        )
+    return window
 
 
 def is_published(connection: psycopg.Connection, run_id: str, window: Window) -> bool:
-    """Whether this run is done, or a later one has published its versions."""
+    """Whether this run is done, or a later one has published its versions.
+
+    Raises:
+        CrmError: what it takes follows on what is published no more.
+    """
     done = connection.execute(
         "select published_batch is not null from ops.publish_runs where run_id = %s and entity = %s",
         (run_id, window.entity),
@@ -80,6 +91,11 @@ def is_published(connection: psycopg.Connection, run_id: str, window: Window) ->
     mark = connection.execute("select version from ops.publish_marks where entity = %s", (window.entity,)).fetchone()
     if done and done[0]:
         return True
+    if mark is None and not window.is_whole:
+        raise CrmError(
+            f"the run {run_id} takes what changed of {window.entity} after version {window.from_version}, and what was "
+            "published before it is gone: another run takes the whole"
+        )
     return mark is not None and (mark[0] > window.to_version or (mark[0] == window.to_version and not window.is_whole))
 
 

@@ -6,11 +6,11 @@ with signups as (
     where is_current
 ),
 
-bounds as (
-    select
-        min(started_date) as first_date,
-        {{ last_date('started_date') }} as last_date
+-- what the warehouse has of the days: one event of long ago does not stand for the years after it
+days as (
+    select distinct started_date
     from {{ ref('fct_sessions') }}
+    where started_date <= {{ shop_date('now()') }}
 ),
 
 ages as (
@@ -26,7 +26,7 @@ visits as (
     inner join ages on sessions.started_date - signups.signed_up_date = ages.day_number
 ),
 
--- only cohorts whose day the warehouse has whole
+-- only cohorts of whose days the warehouse has both
 cohorts as (
     select
         signups.customer_id,
@@ -34,10 +34,8 @@ cohorts as (
         ages.day_number
     from signups
     cross join ages
-    cross join bounds
-    where
-        signups.signed_up_date >= bounds.first_date
-        and signups.signed_up_date + ages.day_number <= bounds.last_date
+    inner join days as signup_days on signups.signed_up_date = signup_days.started_date
+    inner join days as return_days on signups.signed_up_date + ages.day_number = return_days.started_date
 )
 
 select

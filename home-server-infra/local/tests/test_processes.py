@@ -57,8 +57,21 @@ def test_a_component_that_was_killed_has_died_and_its_last_words_are_told(proces
     assert processes.has_died("thing")
     with pytest.raises(ComponentFailed, match=r"thing died; see .*thing.log:\n  up"):
         processes.check_alive(["thing"])
-    processes.forget_dead(["thing"])
-    processes.check_alive(["thing"])
+
+
+def test_what_died_and_cannot_be_started_again_has_not_been_stopped(processes):
+    processes.start(component())
+    process = alive(processes)
+    assert processes.end("thing")
+    assert is_gone(process) and processes.has_died("thing")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(ComponentFailed, match="is taken"):
+            processes.start(component(ports={"thing": other.getsockname()[1]}))
+    assert processes.has_died("thing")
+    processes.stop("thing")
+    assert not processes.has_died("thing")
 
 
 def test_starting_what_lives_starts_nothing(processes):
@@ -131,7 +144,7 @@ def test_a_pid_given_to_another_process_is_not_ours(processes, tmp_path):
     assert processes.find("thing") is None
 
 
-@pytest.mark.parametrize("mend", ["stop", "forget", "start"])
+@pytest.mark.parametrize("mend", ["stop", "end", "start"])
 def test_what_a_killed_leader_left_behind_is_found_and_ended(processes, tmp_path, mend):
     child = (
         "import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)']);"
@@ -145,8 +158,8 @@ def test_what_a_killed_leader_left_behind_is_found_and_ended(processes, tmp_path
     assert orphan.is_running()
     if mend == "stop":
         assert processes.stop("thing")
-    elif mend == "forget":
-        processes.forget_dead(["thing"])
+    elif mend == "end":
+        assert processes.end("thing")
     else:
         processes.start(component())
     assert is_gone(orphan)

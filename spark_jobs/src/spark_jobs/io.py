@@ -127,6 +127,10 @@ def _jvm(spark: SparkSession) -> Any:
 
 
 def _log(spark: SparkSession, address: str) -> Any:
+    # a thread of its own has no session, and Delta asks for one where a version has no checksum to read
+    sessions = _jvm(spark).org.apache.spark.sql.classic.SparkSession
+    if sessions.getActiveSession().isEmpty():
+        sessions.setActiveSession(spark._jsparkSession)
     return _jvm(spark).org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, address)
 
 

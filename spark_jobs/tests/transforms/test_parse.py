@@ -53,6 +53,24 @@ def test_each_refusal_says_what_and_where(messages):
     assert [row.reason for row in rows] == list(cases.values())
 
 
+def test_a_lines_end_after_a_value_is_none_of_the_value(messages):
+    """Java's `$` matches before one: silver would take what the contract refuses, and every gate after it."""
+    good = json.loads((EXAMPLES / "events.1.minimal.pass.json").read_text())
+    fields = {"visitor_id": "bad_format", "page_path": "bad_format", "occurred_at": "not_an_instant"}
+    cases = {
+        encoded(good, **{name: good[name] + end}): f"{reason}:{name}"
+        for name, reason in fields.items()
+        for end in ("\n", "\r\n", "\u0085", "\u2028")
+    }
+    rows = parsed(messages(*cases), CONTRACTS["events"], TOLERANCE).orderBy("kafka_offset").collect()
+    assert [row.reason for row in rows] == list(cases.values())
+    order = [field.name for field in fields_of(CONTRACTS["events"])]
+    plain = json.dumps({name: good[name] for name in order}, separators=(",", ":")).encode()
+    ends = {b"": None, b"\n": None, "\u2028".encode(): "not_json"}
+    rows = parsed(messages(*(plain + end for end in ends)), CONTRACTS["events"], TOLERANCE).orderBy("kafka_offset")
+    assert [row.reason for row in rows.collect()] == list(ends.values())
+
+
 def test_an_accepted_record_is_typed_and_keeps_its_coordinates(messages):
     good = (EXAMPLES / "orders.1.two_lines_refunded.pass.json").read_bytes()
     (row,) = parsed(messages(good), CONTRACTS["orders"], TOLERANCE).collect()

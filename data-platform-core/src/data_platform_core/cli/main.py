@@ -34,6 +34,10 @@ _FORESEEABLE = {
 }
 
 
+_STORES = {"psycopg": "the warehouse", "cimpl": "Kafka", "botocore": "the lake's store"}
+"""Whose an error is, by the library that raises it: one that went away in the middle is nobody's bug."""
+
+
 def main() -> None:
     """Run the platform's command line, with the commands of every part that is installed."""
     commands = entry_points(group="crm.commands")
@@ -62,6 +66,13 @@ def run(program: typer.Typer) -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        store = _STORES.get(type(error).__module__.partition(".")[0])
+        if store is None:
+            raise
+        words = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        _complain(f"{store} did not do what was asked: {words[:300]}; `crm status` tells whether it runs")
+        sys.exit(1)
 
 
 def _complain(message: str) -> None:

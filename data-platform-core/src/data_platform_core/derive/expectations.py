@@ -38,7 +38,9 @@ def _of_field(spec: FieldSpec) -> list[Expectation]:
     if spec.choices:
         found.append(Expectation("expect_column_values_to_be_in_set", column | {"value_set": list(spec.choices)}))
     if spec.pattern:
-        found.append(Expectation("expect_column_values_to_match_regex", column | {"regex": spec.pattern}))
+        # Python's `$` would let a line's end pass before it; of PostgreSQL, both mean the same
+        whole = spec.pattern.removesuffix("$") + r"\Z"
+        found.append(Expectation("expect_column_values_to_match_regex", column | {"regex": whole}))
     if spec.kind == "text" and (spec.min_length is not None or spec.max_length is not None):
         bounds = {"min_value": spec.min_length, "max_value": spec.max_length}
         found.append(Expectation("expect_column_value_lengths_to_be_between", column | bounds))

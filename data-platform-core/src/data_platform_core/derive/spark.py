@@ -18,6 +18,8 @@ from data_platform_core.derive.fields import FieldSpec, fields_of, stored_fields
 
 _VARIANT = {"text": "STRING", "integer": "BIGINT", "boolean": "BOOLEAN", "instant": "STRING"}
 _JSON = {"text": "string", "integer": "bigint", "boolean": "boolean", "instant": "string"}
+_END = r"(?![\s\S])"
+"""The end of a text, in every dialect: Java's `$` would let the end of a line pass before it."""
 _TABLE = {"text": "string", "integer": "bigint", "boolean": "boolean", "instant": "timestamp"}
 
 
@@ -77,7 +79,7 @@ def plain_pattern(contract: type[Record]) -> str:
 
     A text that matches is accepted but for `values_left_open`.
     """
-    return f"^{_plain_object(fields_of(contract))}$"
+    return f"^{_plain_object(fields_of(contract))}{_END}"
 
 
 def _plain_object(fields: tuple[FieldSpec, ...]) -> str:
@@ -156,7 +158,7 @@ def _of_field(field: FieldSpec, value: str) -> list[Refusal]:
             Refusal(
                 f"not_an_instant:{field.name}",
                 # a year that Spark knows and Python and PostgreSQL do not
-                f"not {value} rlike {_quoted(INSTANT_PATTERN)} or {value} like '0000%'"
+                f"not {value} rlike {_quoted(_whole(INSTANT_PATTERN))} or {value} like '0000%'"
                 f" or try_to_timestamp({value}) is null",
             )
         )
@@ -164,7 +166,7 @@ def _of_field(field: FieldSpec, value: str) -> list[Refusal]:
         # what PostgreSQL cannot hold; a plain text has none
         found.append(Refusal(f"bad_format:{field.name}", f"{value} rlike r'\\x00'"))
     if field.pattern:
-        found.append(Refusal(f"bad_format:{field.name}", f"not {value} rlike {_quoted(field.pattern)}"))
+        found.append(Refusal(f"bad_format:{field.name}", f"not {value} rlike {_quoted(_whole(field.pattern))}"))
     if field.choices:
         listed = ", ".join(_quoted(c) if isinstance(c, str) else str(c) for c in field.choices)
         found.append(Refusal(f"unknown_value:{field.name}", f"{value} not in ({listed})"))
@@ -186,6 +188,10 @@ def _of_field(field: FieldSpec, value: str) -> list[Refusal]:
                 )
             )
     return found
+
+
+def _whole(pattern: str) -> str:
+    return pattern.removesuffix("$") + _END
 
 
 def _quoted(text: str) -> str:

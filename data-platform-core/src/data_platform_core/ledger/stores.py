@@ -112,7 +112,8 @@ def silver_digest(settings: Settings, entity: str) -> Digest:
 
 
 def _frame(table: DeltaTable, columns: list[str]) -> pl.DataFrame:
-    frame = pl.from_arrow(table.to_pyarrow_table(columns=columns))
+    with read_errors(table.table_uri):
+        frame = pl.from_arrow(table.to_pyarrow_table(columns=columns))
     assert isinstance(frame, pl.DataFrame)
     return frame
 

@@ -68,12 +68,6 @@ class Processes:
             return False
         return was_started and self.find(name) is None
 
-    def forget_dead(self, names: Iterable[str]) -> None:
-        """Take components that died as stopped."""
-        for name in names:
-            if self.has_died(name):
-                self._sweep(name)
-
     def check_alive(self, names: Iterable[str]) -> None:
         """Fail where a component has died.
 
@@ -92,7 +86,7 @@ class Processes:
         """
         process = self.find(component.name)
         if process is None:
-            self._sweep(component.name)
+            self._sweep(component.name)  # and no more: one that then cannot be started has still died, and not stopped
             self._check_ports(component)
             component.prepare()
             self._launch(component)
@@ -100,7 +94,13 @@ class Processes:
         return component.address
 
     def stop(self, name: str, stop_signal: signal.Signals = signal.SIGTERM, within_seconds: float = 30.0) -> bool:
-        """Stop a component and all that it started; True where it lived."""
+        """Stop a component and all that it started; True where it lived, or had left something."""
+        found = self.end(name, stop_signal, within_seconds)
+        self._pid_file(name).unlink(missing_ok=True)
+        return found
+
+    def end(self, name: str, stop_signal: signal.Signals = signal.SIGTERM, within_seconds: float = 30.0) -> bool:
+        """End a component that is to be started again: until then it counts as one that died."""
         process = self.find(name)
         if process is None:
             return self._sweep(name)
@@ -108,7 +108,6 @@ class Processes:
         process.send_signal(stop_signal)
         left = _wait([process], within_seconds)
         _kill(_wait([*left, *family], 3.0))
-        self._pid_file(name).unlink(missing_ok=True)
         return True
 
     def _sweep(self, name: str) -> bool:
@@ -121,7 +120,6 @@ class Processes:
             leader = int(self._pid_file(name).read_text())
             left = _session(leader) if not psutil.pid_exists(leader) else []
         _kill(left)
-        self._pid_file(name).unlink(missing_ok=True)
         return bool(left)
 
     def _family(self, process: psutil.Process) -> list[psutil.Process]:

@@ -126,13 +126,18 @@ def set_up(settings: Settings, console: Console) -> None:
 
 
 def run_plan(settings: Settings, steps: list[Step], console: Console) -> dict[str, float]:
-    """Run a plan; it ends where a component of the stack dies meanwhile, or a step fails."""
+    """Run a plan; it ends where a component of the plan dies meanwhile, or a step fails."""
     processes = Processes(settings.stack_dir)
-    names = component_names(settings)
     with _one_at_a_time(settings, console):
-        processes.forget_dead(names)  # the plan starts them again
+        names = {step.name for step in steps} & set(component_names(settings))
+        dead = {name for name in names if processes.has_died(name)}  # before: the plan starts them again
+
+        def watch() -> None:
+            dead.difference_update([name for name in dead if processes.find(name)])
+            processes.check_alive(names - dead)
+
         try:
-            return run_steps(steps, console, watch=lambda: processes.check_alive(names))
+            return run_steps(steps, console, watch)
         except KeyboardInterrupt:
             raise Interrupted(
                 "interrupted; what was started still runs: `crm status` shows it, `crm down` stops it, "

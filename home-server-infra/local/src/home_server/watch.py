@@ -101,5 +101,5 @@ def _places(settings: Settings) -> dict[str, Place]:
 
 def _start_again(settings: Settings, console: Console, why: str) -> None:
     console.print(f"{why}: it is started again")
-    stack.down(settings, console, (STREAM,))
+    Processes(settings.stack_dir).end(STREAM)
     stack.up(settings, console, (STREAM,))

@@ -27,7 +27,7 @@ from pyspark.sql import functions as F
 from data_platform_core.contracts import Record
 from data_platform_core.derive.fields import fields_of
 from data_platform_core.errors import UsageError
-from data_platform_core.layers import TOPICS, lake_table, window_of
+from data_platform_core.layers import LAYERS, TOPICS, lake_table, window_of
 from data_platform_core.s3 import objects_below, place_of
 from data_platform_core.s3_files import s3_file_system
 from data_platform_core.settings import Settings
@@ -118,6 +118,9 @@ def files_below(settings: Settings, folder: str) -> list[File]:
     """
     if urlparse(folder).scheme in ("s3", "s3a"):
         address = "s3a://" + folder.split("://", 1)[1].rstrip("/")
+        for own in (f"{settings.lake_root}/{name}" for name in (*LAYERS, "checkpoints")):
+            if f"{own}/".startswith(f"{address}/") or f"{address}/".startswith(f"{own}/"):
+                raise UsageError(f"{folder} holds the lake's own tables: name the folder below it with the files")
         bucket = address.removeprefix("s3a://").split("/")[0]
         return [File(f"s3a://{bucket}/{one.key}", one.bytes, one.etag) for one in objects_below(settings, address)]
     if urlparse(folder).scheme:
@@ -204,6 +207,7 @@ def backfill_topic(
         messages = io.kafka_between(spark, settings, topic, begin, end).transform(as_bronze)
         held = io.table(spark, lake_table(settings.lake_root, "bronze", entity)).where(F.col("kafka_topic") == topic)
         place = ["kafka_topic", "kafka_partition", "kafka_offset"]
+        _check_same_topic(messages, held, place, topic)
         new = messages.join(held.select(*place), place, "left_anti").select(*messages.columns)
         landed = landing.land(landing.parsed(new), writer, 0)
         told["records"] += landed.accepted
@@ -211,6 +215,17 @@ def backfill_topic(
         told["repeated"] += landed.repeated
         report(told)
     return told
+
+
+def _check_same_topic(messages: DataFrame, held: DataFrame, place: list[str], topic: str) -> None:
+    """Whether what bronze holds of these places is of this topic, and not of one that had its name before."""
+    before = held.select(*place, F.col("arrived_at").alias("arrived_before"))
+    other = messages.join(before, place).where("arrived_at != arrived_before").first()
+    if other:
+        raise UsageError(
+            f"{topic} is not the topic of that name that was landed before (partition {other['kafka_partition']}, "
+            f"offset {other['kafka_offset']} is another message): it was made anew. Give it a name of its own"
+        )
 
 
 def _pieces(files: list[File]) -> Iterator[list[File]]:

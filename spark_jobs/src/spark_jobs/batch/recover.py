@@ -14,9 +14,10 @@ import polars as pl
 from botocore.exceptions import BotoCoreError, ClientError
 
 from data_platform_core.errors import ComponentFailed, CrmError
-from data_platform_core.layers import TOPICS, checkpoint, lease, recovered_start
+from data_platform_core.lake_owner import lake_owner
+from data_platform_core.layers import TOPICS, checkpoint, recovered_start
 from data_platform_core.ledger.stores import open_table
-from data_platform_core.s3 import names_below, place_of, read_object, s3_client
+from data_platform_core.s3 import names_below, place_of, s3_client
 from data_platform_core.settings import Settings
 
 
@@ -49,18 +50,10 @@ def recover(settings: Settings, entity: str) -> Recovered:
 
 
 def _check_nobody_writes(settings: Settings) -> None:
-    found = s3_client(settings)
-    text = read_object(found, lease(settings.lake_root))
-    if text is None:
-        return
-    try:
-        held = dict(json.loads(text))
-    except (ValueError, TypeError):
-        return  # nobody's words, as an application that takes the lease sees them
-    silent = datetime.now(UTC).timestamp() - float(held.get("signed_at", 0))
-    if not held.get("released") and silent < float(held.get("seconds", 20)):
+    owner = lake_owner(settings)
+    if owner:
         raise CrmError(
-            f"the streaming application (process {held.get('pid')} on {held.get('host')}) owns the lake: "
+            f"the streaming application (process {owner.pid} on {owner.host}) owns the lake: "
             "stop it first (`crm down stream`); after a crash, wait for its lease to run out"
         )
 

@@ -9,7 +9,8 @@ from typing import Any
 import polars as pl
 from deltalake import DeltaTable
 
-from data_platform_core.errors import CrmError, UsageError
+from data_platform_core.errors import ComponentFailed, CrmError, UsageError
+from data_platform_core.ledger.stores import read_errors
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,13 @@ def rows_at(table: DeltaTable, version: int, columns: list[str] | None = None) -
 
     Raises:
         CrmError: files of that version were removed.
+        ComponentFailed: the store went away.
     """
-    table.load_as_version(version)
     try:
-        frame = pl.from_arrow(table.to_pyarrow_table(columns=columns))
-    except (OSError, FileNotFoundError) as error:
+        with read_errors(f"version {version} of {table.table_uri}"):
+            table.load_as_version(version)
+            frame = pl.from_arrow(table.to_pyarrow_table(columns=columns))
+    except ComponentFailed as error:
         if "not found" not in str(error).lower() and "no such file" not in str(error).lower():
             raise
         raise CrmError(

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from data_platform_core.contracts import ENTITIES, known_entities
 from data_platform_core.errors import ComponentFailed, CrmError, Interrupted, UsageError
+from data_platform_core.lake_owner import lake_owner
 from data_platform_core.requests import ask, wait
 from data_platform_core.settings import Settings, load_settings
 from data_platform_core.warehouse import connect
@@ -55,6 +56,11 @@ def backfill_command(
         words |= {"from": str(first.date()), "to": str(last.date())}
     done = asked(settings, "backfill", words, within)
     typer.echo(", ".join(f"{name.replace('_', ' ')}: {value:,}" for name, value in done.items()))
+    if done["refused"] and not done["records"] + done["repeated"]:
+        raise CrmError(
+            f"not one of these records is a record of {entity}: are they another entity's? "
+            f"`crm quarantine list {entity}` says what was wrong with them"
+        )
 
 
 def chunks_command(
@@ -178,9 +184,16 @@ def asked(settings: Settings, kind: str, arguments: dict[str, Any], within: floa
     with connect(settings) as connection:
         number = ask(connection, kind, arguments)
         try:
-            return wait(connection, number, within, tell)
+            return wait(connection, number, within, tell, lambda: _has_owner(settings))
         except KeyboardInterrupt:
             raise Interrupted(f"interrupted; request {number} stands, and `crm requests` shows it") from None
+
+
+def _has_owner(settings: Settings) -> bool:
+    try:
+        return lake_owner(settings) is not None
+    except ComponentFailed:
+        return True  # a store that is away, the application waits for
 
 
 def console() -> Console:

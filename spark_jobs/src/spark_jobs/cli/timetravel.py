@@ -45,6 +45,16 @@ def show(
         return
     if not out.absolute().parent.is_dir():
         raise UsageError(f"--out {out}: there is no folder {out.absolute().parent}")
+    try:
+        _write(rows, out)
+    except OSError as error:
+        raise UsageError(f"--out {out} cannot be written: {error.strerror or error}") from None
+    typer.echo(f"written to {out}")
+
+
+def _write(rows, out: Path) -> None:  # type: ignore[no-untyped-def]
+    import polars as pl
+
     # bytes have no place in a text: base64, as is the custom
     text = rows.with_columns(pl.col(pl.Binary).bin.encode("base64"))
     if out.suffix == ".parquet":
@@ -56,7 +66,6 @@ def show(
         text.with_columns(pl.struct(name).struct.json_encode().alias(name) for name in nested).write_csv(out)
     else:
         raise UsageError(f"--out {out}: name it *.parquet, *.csv or *.ndjson")
-    typer.echo(f"written to {out}")
 
 
 @timetravel_app.command()
