@@ -217,8 +217,8 @@ def test_a_topic_is_backfilled_once_and_one_of_the_same_name_is_refused(crm, set
         assert producer.flush(30) == 0
 
     send(records[0])
-    assert "messages: 1, records: 1, refused: 0, repeated: 1" in crm("backfill", "orders", "--topic", topic).stdout
-    assert "records: 0, refused: 0, repeated: 0" in crm("backfill", "orders", "--topic", topic).stdout
+    assert "records: 1, refused: 0, messages: 1, repeated: 1" in crm("backfill", "orders", "--topic", topic).stdout
+    assert "records: 0, refused: 0, messages: 1, repeated: 0" in crm("backfill", "orders", "--topic", topic).stdout
     admin.delete_topics([topic])[topic].result(30)
     time.sleep(2)  # the broker says that it is gone before it is
     send(records[1])

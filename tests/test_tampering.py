@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 from confluent_kafka import Producer
 from conftest import ROOT, wait_for
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 from known import landed, silver, state_of
 
 from data_platform_core.layers import TOPICS, lake_table
@@ -31,6 +31,20 @@ def test_events_of_the_first_and_of_the_last_year_do_not_stop_the_others(crm, se
     held = silver(settings, "events").filter(pl.col("event_id").is_in(list(odd)))
     assert dict(held.select("event_id", "is_future_dated").rows()) == dict(zip(odd, (False, True), strict=True))
     assert sorted(held["occurred_at"].dt.year()) == [1, 9999]
+
+
+def test_a_row_that_somebody_else_wrote_into_silver_closes_the_gate_until_it_is_gone(crm, settings):
+    """The way back to green that the runbook tells."""
+    crm("down", "stream")
+    address = lake_table(settings.lake_root, "silver", "events").replace("s3a://", "s3://")
+    foreign = silver(settings, "events").head(1).with_columns(
+        event_id=pl.lit("f" * 32), visitor_id=pl.col("visitor_id") + "\n"
+    )  # fmt: skip
+    write_deltalake(address, foreign.to_arrow(), mode="append", storage_options=s3_options(settings))
+    closed = crm("gate", "--layer", "silver", "--run", "foreign", fails=True).stderr
+    assert "silver of events.visitor_id: 1 rows" in closed and "f" * 32 in closed
+    DeltaTable(address, storage_options=s3_options(settings)).delete(f"event_id = '{'f' * 32}'")
+    crm("gate", "--layer", "silver", "--run", "mended")
 
 
 def test_a_row_deleted_from_silver_by_hand_is_noticed(crm, settings):

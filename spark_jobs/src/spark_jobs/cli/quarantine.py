@@ -51,7 +51,7 @@ def list_command(
     elif told:
         console().print(table)
     else:
-        typer.echo("nothing is in quarantine")
+        typer.echo(f"nothing is in quarantine for {reason}" if reason else "nothing is in quarantine")
 
 
 @quarantine_app.command()
