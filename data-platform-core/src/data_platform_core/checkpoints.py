@@ -10,11 +10,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from data_platform_core.errors import ComponentFailed, CrmError
+from data_platform_core.errors import CrmError
 from data_platform_core.layers import TOPICS, checkpoint, recovered_start
-from data_platform_core.s3 import names_below, read_object, s3_client
+from data_platform_core.s3 import lake_errors, names_below, read_object, s3_client
 from data_platform_core.settings import Settings
 
 _LINES_OF_OFFSETS = 3
@@ -60,13 +58,9 @@ def read_checkpoint(settings: Settings, entity: str) -> Checkpoint | None:
     """
     address = checkpoint(settings.lake_root, entity)
     client = s3_client(settings)
-    try:
+    with lake_errors(settings):
         names = names_below(client, address)
-        if not names:
-            return None
-        return _read(client, entity, address, names)
-    except (BotoCoreError, ClientError) as error:
-        raise ComponentFailed(f"the lake at {settings.s3_url} is out of reach: {str(error)[:300]}") from None
+        return _read(client, entity, address, names) if names else None
 
 
 def _read(client: Any, entity: str, address: str, names: list[str]) -> Checkpoint:
@@ -116,10 +110,8 @@ def _read(client: Any, entity: str, address: str, names: list[str]) -> Checkpoin
 
 def read_start(settings: Settings, entity: str) -> Start | None:
     """What the last recovery of an entity left; None where there was none."""
-    try:
+    with lake_errors(settings):
         found = read_object(s3_client(settings), recovered_start(settings.lake_root, entity))
-    except (BotoCoreError, ClientError) as error:
-        raise ComponentFailed(f"the lake at {settings.s3_url} is out of reach: {str(error)[:300]}") from None
     if found is None:
         return None
     try:

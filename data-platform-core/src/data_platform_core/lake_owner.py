@@ -6,11 +6,8 @@ import json
 import time
 from dataclasses import dataclass
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from data_platform_core.errors import ComponentFailed
 from data_platform_core.layers import lease
-from data_platform_core.s3 import read_object, s3_client
+from data_platform_core.s3 import lake_errors, read_object, s3_client
 from data_platform_core.settings import Settings
 
 
@@ -28,10 +25,8 @@ def lake_owner(settings: Settings) -> Owner | None:
     Raises:
         ComponentFailed: the store is out of reach.
     """
-    try:
+    with lake_errors(settings):
         text = read_object(s3_client(settings), lease(settings.lake_root))
-    except (BotoCoreError, ClientError) as error:
-        raise ComponentFailed(f"the lake at {settings.s3_url} is out of reach: {str(error)[:300]}") from None
     try:
         held = dict(json.loads(text or b"{}"))
         is_void = held.get("released", True) or time.time() - float(held["signed_at"]) >= float(held["seconds"])

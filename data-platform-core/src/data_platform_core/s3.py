@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +36,19 @@ def s3_client(settings: Settings) -> Any:
         region_name="us-east-1",
         config=Config(retries={"max_attempts": 3}),
     )
+
+
+@contextmanager
+def lake_errors(settings: Settings) -> Iterator[None]:
+    """Tell of a store that does not answer, or refuses, in a sentence.
+
+    Raises:
+        ComponentFailed: names it.
+    """
+    try:
+        yield
+    except (BotoCoreError, ClientError) as error:
+        raise ComponentFailed(f"the lake at {settings.s3_url} is out of reach: {str(error)[:300]}") from None
 
 
 def place_of(address: str) -> tuple[str, str]:

@@ -18,9 +18,9 @@ from data_platform_core.derive.fields import FieldSpec, fields_of, stored_fields
 
 _VARIANT = {"text": "STRING", "integer": "BIGINT", "boolean": "BOOLEAN", "instant": "STRING"}
 _JSON = {"text": "string", "integer": "bigint", "boolean": "boolean", "instant": "string"}
-_END = r"(?![\s\S])"
-"""The end of a text, in every dialect: Java's `$` would let the end of a line pass before it."""
 _TABLE = {"text": "string", "integer": "bigint", "boolean": "boolean", "instant": "timestamp"}
+_END = r"(?![\s\S])"
+"""The end of a text, in Java and in Python: their `$` would let the end of a line pass before it."""
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import polars as pl
-from botocore.exceptions import BotoCoreError, ClientError
 
-from data_platform_core.errors import ComponentFailed, CrmError
+from data_platform_core.errors import CrmError
 from data_platform_core.lake_owner import lake_owner
 from data_platform_core.layers import TOPICS, checkpoint, recovered_start
 from data_platform_core.ledger.stores import open_table
-from data_platform_core.s3 import names_below, place_of, s3_client
+from data_platform_core.s3 import lake_errors, names_below, place_of, s3_client
 from data_platform_core.settings import Settings
 
 
@@ -36,7 +35,7 @@ def recover(settings: Settings, entity: str) -> Recovered:
         CrmError: the streaming application runs, or there is no bronze table.
         ComponentFailed: the store is out of reach.
     """
-    try:
+    with lake_errors(settings):
         _check_nobody_writes(settings)
         offsets, version = _next_offsets(settings, entity)
         client = s3_client(settings)
@@ -45,8 +44,6 @@ def recover(settings: Settings, entity: str) -> Recovered:
         # first where to begin, then the old one away: broken off between, the old one is refused as before
         client.put_object(Bucket=bucket, Key=key, Body=json.dumps(words).encode())
         return Recovered(offsets, _put_aside(settings, entity))
-    except (BotoCoreError, ClientError) as error:
-        raise ComponentFailed(f"the lake at {settings.s3_url} is out of reach: {str(error)[:300]}") from None
 
 
 def _check_nobody_writes(settings: Settings) -> None:

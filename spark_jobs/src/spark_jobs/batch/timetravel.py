@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 from deltalake import DeltaTable
 
-from data_platform_core.errors import ComponentFailed, CrmError, UsageError
+from data_platform_core.errors import CrmError, UsageError
 from data_platform_core.ledger.stores import read_errors
 
 
@@ -77,17 +77,17 @@ def rows_at(table: DeltaTable, version: int, columns: list[str] | None = None) -
         CrmError: files of that version were removed.
         ComponentFailed: the store went away.
     """
-    try:
-        with read_errors(f"version {version} of {table.table_uri}"):
-            table.load_as_version(version)
+    with read_errors(f"version {version} of {table.table_uri}"):
+        table.load_as_version(version)
+        try:
             frame = pl.from_arrow(table.to_pyarrow_table(columns=columns))
-    except ComponentFailed as error:
-        if "not found" not in str(error).lower() and "no such file" not in str(error).lower():
-            raise
-        raise CrmError(
-            f"version {version} cannot be read any more: files of it were removed after their retention "
-            "(CRM_LAKE_RETENTION_HOURS), or a customer was forgotten. Later versions can"
-        ) from None
+        except OSError as error:
+            if "not found" not in str(error).lower() and "no such file" not in str(error).lower():
+                raise
+            raise CrmError(
+                f"version {version} cannot be read any more: files of it were removed after their retention "
+                "(CRM_LAKE_RETENTION_HOURS), or a customer was forgotten. Later versions can"
+            ) from None
     assert isinstance(frame, pl.DataFrame)
     return frame
 
