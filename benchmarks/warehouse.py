@@ -29,7 +29,7 @@ from parts.stacks import crm, own_stack
 from rich.console import Console
 
 from data_platform_core.contracts import CONTRACTS, GENERATED
-from data_platform_core.derive.fields import fields_of
+from data_platform_core.derive.arrow import arrow_schema
 from data_platform_core.errors import CrmError
 from data_platform_core.layers import published_table
 from data_platform_core.settings import Settings
@@ -96,9 +96,11 @@ def _make(own: Settings, folder: Path, first: str, last: str) -> None:
     )
     for entity in GENERATED:
         files = ds.dataset(str(folder / entity), format="parquet", exclude_invalid_files=False)
-        names = [field.name for field in fields_of(CONTRACTS[entity])]
+        columns = {name: ds.field(name) for name in arrow_schema(CONTRACTS[entity]).names}
+        if CONTRACTS[entity].is_master:
+            columns["effective_at"] = ds.field("occurred_at")
         write_deltalake(
-            str(own.stack_dir / "silver" / entity), files.scanner(columns=names).to_reader(), mode="append",
+            str(own.stack_dir / "silver" / entity), files.scanner(columns=columns).to_reader(), mode="append",
             configuration={"delta.enableChangeDataFeed": "true"},
         )  # fmt: skip
         shutil.rmtree(folder / entity)

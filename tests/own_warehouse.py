@@ -29,6 +29,8 @@ class Warehouse:
         self._settings, self._folder = settings, folder
 
     def append(self, entity, records):
+        if CONTRACTS[entity].is_master and "effective_at" not in records.columns:
+            records = records.with_columns(effective_at="occurred_at")
         if len(records):
             write_deltalake(
                 self._place(entity), records.to_arrow(), mode="append",

@@ -53,7 +53,8 @@ def test_daily_increments_are_a_full_refresh(warehouse):
 
 
 def correct_masters(warehouse, made, other):
-    """Another segment for a customer who ordered, and no more of the version by which another one ordered."""
+    """Another segment for a customer who ordered, and no more of the version by which another one ordered; and a version
+    of a third by a clock that was ahead."""
     buyers = pl.concat(day["orders"] for day in made).filter(pl.col("customer_id") != other)["customer_id"]
     versions = pl.concat(day["profiles"] for day in made).filter(pl.col("customer_id").is_in(buyers.implode()))
     one = versions["customer_id"][0]
@@ -62,6 +63,11 @@ def correct_masters(warehouse, made, other):
     several = versions.filter((pl.len().over("customer_id") > 1) & (pl.col("customer_id") != one))
     last = several.sort("sequence").group_by("customer_id").last().row(0, named=True)
     warehouse.delete("profiles", f"customer_id = '{last['customer_id']}' and sequence = {last['sequence']}")
+    ahead = versions.filter(~pl.col("customer_id").is_in([one, last["customer_id"]])).sort("occurred_at").head(1)
+    warehouse.append("profiles", ahead.with_columns(
+        pl.col("sequence") + 1_000, pl.col("occurred_at") + pl.duration(days=4_000),
+        effective_at=pl.col("occurred_at") + pl.duration(hours=1), segment=pl.lit("premium"),
+    ))  # fmt: skip
 
 
 def check_numbers(warehouse, made):

@@ -48,6 +48,18 @@ def test_what_came_changed_or_went_arrives(published):
     assert warehouse.row("select count(*) > 0 from lake.deleted_keys where entity = 'orders'") == (True,)
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_version_dated_ahead_keeps_the_time_from_which_it_holds(published, whole):
+    warehouse, second = published
+    record = second["profiles"].head(1)
+    ahead = record.with_columns(pl.col("occurred_at") + pl.duration(days=400), effective_at="occurred_at")
+    warehouse.append("profiles", ahead)
+    assert warehouse.publish("second", whole=whole, entities=["profiles"]) > 0
+    query = "select effective_at, occurred_at from lake.profiles where customer_id = %s and sequence = %s"
+    held = warehouse.row(query, ahead["customer_id"][0], ahead["sequence"][0])
+    assert held == (record["occurred_at"][0], ahead["occurred_at"][0])
+
+
 def test_a_replay_of_the_whole_heals_what_was_changed_by_hand(published):
     warehouse, _ = published
     execute("delete from lake.events where event_type = 'click'")

@@ -12,7 +12,7 @@ from data_platform_core.contracts import CONTRACTS
 from data_platform_core.derive.arrow import arrow_schema
 from data_platform_core.derive.dbt import dbt_sources_text
 from data_platform_core.derive.expectations import expectations_of
-from data_platform_core.derive.fields import fields_of
+from data_platform_core.derive.fields import fields_of, published_fields_of
 from data_platform_core.derive.json_schema import json_schema
 from data_platform_core.derive.postgres import PUBLISHED_COLUMNS, create_table
 from data_platform_core.derive.spark import json_ddl, plain_pattern, table_ddl
@@ -31,7 +31,9 @@ def test_all_derivations_have_the_fields_of_the_contract_in_their_order(contract
     assert all(f"{name} " in json_ddl(contract) for name in names)
     assert [name for name in re.findall(r'"(\w+)":', plain_pattern(contract)) if name in contract.model_fields] == names
     columns = re.findall(r"^  (\w+) ", create_table(contract), re.M)
-    assert columns == [*names, *(name for name, *_ in PUBLISHED_COLUMNS), "primary"]
+    published = [field.name for field in published_fields_of(contract)]
+    assert published == names + ["effective_at"] * contract.is_master
+    assert columns == [*published, *(name for name, *_ in PUBLISHED_COLUMNS), "primary"]
     assert set(json_schema(contract)["properties"]) == set(names)
 
 

@@ -13,6 +13,7 @@ renamed as (
         restocked_at,
         is_active,
         occurred_at,
+        effective_at,
         sequence,
         published_batch
     from source

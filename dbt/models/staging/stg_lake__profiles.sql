@@ -13,6 +13,7 @@ renamed as (
         birth_year,
         has_marketing_consent,
         occurred_at,
+        effective_at,
         sequence,
         published_batch
     from source

@@ -34,7 +34,7 @@ profiles as (
 
 versions as (
     select
-        {{ surrogate_key('customer_id', 'occurred_at') }} as customer_key,
+        {{ surrogate_key('customer_id', 'effective_at') }} as customer_key,
         customer_id,
         grade,
         segment,
@@ -43,8 +43,8 @@ versions as (
         region,
         birth_year,
         has_marketing_consent,
-        occurred_at as valid_from,
-        lead(occurred_at) over (partition by customer_id order by occurred_at, sequence) as valid_to,
+        effective_at as valid_from,
+        lead(effective_at) over (partition by customer_id order by effective_at, sequence) as valid_to,
         -- facts may fall to any version of an owner one of whose versions came, changed or went
         greatest(
             max(published_batch) over (partition by customer_id),

@@ -32,7 +32,7 @@ products as (
 
 versions as (
     select
-        {{ surrogate_key('product_id', 'occurred_at') }} as product_key,
+        {{ surrogate_key('product_id', 'effective_at') }} as product_key,
         product_id,
         category_path,
         split_part(category_path, '/', 1) as category,
@@ -42,8 +42,8 @@ versions as (
         restock_level,
         restocked_at,
         is_active,
-        occurred_at as valid_from,
-        lead(occurred_at) over (partition by product_id order by occurred_at, sequence) as valid_to,
+        effective_at as valid_from,
+        lead(effective_at) over (partition by product_id order by effective_at, sequence) as valid_to,
         -- facts may fall to any version of an owner one of whose versions came, changed or went
         greatest(
             max(published_batch) over (partition by product_id),

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from data_platform_core.contracts import CONTRACTS
-from data_platform_core.derive.fields import FieldSpec, fields_of
+from data_platform_core.derive.fields import FieldSpec, published_fields_of
 from data_platform_core.derive.postgres import PUBLISHED_COLUMNS
 
 _FIRST_YEAR, _LAST_YEAR = 2015, 2035
@@ -77,7 +77,7 @@ def _tables() -> list[dict[str, Any]]:
         {
             "name": entity,
             "description": (contract.__doc__ or "").strip(),
-            "columns": [_column(field) for field in fields_of(contract)]
+            "columns": [_column(field) for field in published_fields_of(contract)]
             + [_required(name, text) for name, _, text in PUBLISHED_COLUMNS],
         }
         for entity, contract in CONTRACTS.items()

@@ -56,6 +56,19 @@ def stored_fields_of(contract: type[Record]) -> tuple[FieldSpec, ...]:
     )
 
 
+@cache
+def published_fields_of(contract: type[Record]) -> tuple[FieldSpec, ...]:
+    """The fields that the publish takes of silver: of a master, with the time that its versions are valid from."""
+    return (*fields_of(contract), _EFFECTIVE_AT) if contract.is_master else fields_of(contract)
+
+
+_EFFECTIVE_AT = FieldSpec(
+    "effective_at",
+    "instant",
+    "When the version begins to hold: its event time, or its arrival where that lies ahead of it.",
+)
+
+
 def _field(contract: type[Part], name: str) -> FieldSpec:
     info = contract.model_fields[name]
     traits: dict[str, Any] = {}

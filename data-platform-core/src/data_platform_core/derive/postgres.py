@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from data_platform_core.contracts import Record
-from data_platform_core.derive.fields import fields_of
+from data_platform_core.derive.fields import published_fields_of
 
 _TYPES = {
     "text": "text",
@@ -27,7 +27,8 @@ def create_table(contract: type[Record]) -> str:
     table stays as it is, and readers see the one or the other.
     """
     columns = [
-        f"{field.name} {_TYPES[field.kind]}{'' if field.is_nullable else ' not null'}" for field in fields_of(contract)
+        f"{field.name} {_TYPES[field.kind]}{'' if field.is_nullable else ' not null'}"
+        for field in published_fields_of(contract)
     ]
     columns += [f"{name} {kind} not null" for name, kind, _ in PUBLISHED_COLUMNS]
     columns.append(_key(contract))

@@ -38,7 +38,7 @@ LAWS = (
         "Every line of an order refers to a product that existed at that time.",
         "true",
         "exists (select from jsonb_array_elements(r.lines) line where not exists (select from lake.products p"
-        " where p.product_id = line ->> 'product_id' and p.occurred_at <= r.ordered_at))",
+        " where p.product_id = line ->> 'product_id' and p.effective_at <= r.ordered_at))",
     ),
     Law(
         "purchase_with_an_order",

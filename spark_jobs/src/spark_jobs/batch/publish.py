@@ -24,7 +24,7 @@ from pgpq.encoders import StringEncoderBuilder
 from pgpq.schema import Jsonb
 
 from data_platform_core.contracts import CONTRACTS, Record
-from data_platform_core.derive.fields import fields_of
+from data_platform_core.derive.fields import published_fields_of
 from data_platform_core.derive.postgres import partition_of
 from data_platform_core.errors import ComponentFailed
 from data_platform_core.layers import published_table
@@ -125,7 +125,7 @@ def _replace(connection: psycopg.Connection, window: Window, table: DeltaTable, 
     connection.execute("select lake.new_partition(%s, %s)", (window.entity, batch))
     now = connection.execute("select now()").fetchone()
     assert now is not None
-    names = [field.name for field in fields_of(contract)]
+    names = [field.name for field in published_fields_of(contract)]
     brought = [pl.lit(batch, pl.Int64).alias("published_batch"), pl.lit(now[0]).cast(_INSTANT).alias("published_at")]
     frames = (_as_published(frame, contract).select(*names, *brought) for frame in rows_taken(table, window, names))
     read = _copy(connection, new, frames, contract)
@@ -163,7 +163,7 @@ def _put_in_place(connection: psycopg.Connection, contract: type[Record], new: s
 def _change(connection: psycopg.Connection, window: Window, table: DeltaTable, batch: int) -> tuple[int, int]:
     """Bring what changed within the window; returns how many changes silver has, and how many rows they changed."""
     contract = CONTRACTS[window.entity]
-    names = [field.name for field in fields_of(contract)]
+    names = [field.name for field in published_fields_of(contract)]
     connection.execute("drop table if exists stage")
     connection.execute(
         f"create temporary table stage on commit drop as select {', '.join(names)},"  # type: ignore[arg-type]
@@ -191,7 +191,7 @@ def _apply_stage(connection: psycopg.Connection, contract: type[Record], batch: 
         f"with gone as (delete from {target} as held using change as s where s.change_type = 'delete'"  # type: ignore[arg-type]
         f" and ({key_of('held', contract)}) = ({key_of('s', contract)}) returning held.*)" + _note_gone(contract, batch)
     ).rowcount
-    names = [field.name for field in fields_of(contract)]
+    names = [field.name for field in published_fields_of(contract)]
     others = [name for name in names if name not in contract.key]
     held = ", ".join(f"held.{name}" for name in others)
     new = ", ".join(f"excluded.{name}" for name in others)
@@ -232,7 +232,7 @@ _INSTANT = pl.Datetime("us", "UTC")
 
 def _as_published(frame: pl.DataFrame, contract: type[Record]) -> pl.DataFrame:
     """Nested columns as JSON text; Polars encodes structs only, so the list is taken out of one of its own."""
-    nested = [field.name for field in fields_of(contract) if field.kind == "parts"]
+    nested = [field.name for field in published_fields_of(contract) if field.kind == "parts"]
     return frame.with_columns(
         pl.struct(name).struct.json_encode().str.slice(len(f'{{"{name}":')).str.head(-1).alias(name) for name in nested
     )
@@ -240,7 +240,7 @@ def _as_published(frame: pl.DataFrame, contract: type[Record]) -> pl.DataFrame:
 
 def _copy(connection: psycopg.Connection, target: str, frames: Iterable[pl.DataFrame], contract: type[Record]) -> int:
     """COPY frames into a table of the same columns, in PostgreSQL's binary format; returns how many rows."""
-    nested = {field.name for field in fields_of(contract) if field.kind == "parts"}
+    nested = {field.name for field in published_fields_of(contract) if field.kind == "parts"}
     rows, encoder = 0, None
     with connection.cursor() as cursor, cursor.copy(f"copy {target} from stdin with (format binary)") as copy:  # type: ignore[arg-type]
         for frame in frames:
