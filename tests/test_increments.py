@@ -32,18 +32,23 @@ def test_daily_increments_are_a_full_refresh(warehouse):
     check_numbers(warehouse, {entity: pl.concat(day[entity] for day in made) for entity in GENERATED})
     gone = made[0]["orders"]["customer_id"][0]
     assert any(gone in row for row in warehouse.models()["warehouse.fct_sessions"])
-    correct_masters(warehouse, made, gone)
-    warehouse.publish("corrected")
-    warehouse.dbt("run")
-    warehouse.publish("replayed", whole=True)
-    warehouse.dbt("run")
-    forget(warehouse, gone)
-    warehouse.publish("forgotten")
-    warehouse.dbt("run")
+    for name, correct in (("corrected", correct_masters), ("forgotten", forget)):
+        correct(warehouse, made, gone)
+        warehouse.publish(name)
+        warehouse.dbt("run")
     by_increments = warehouse.models() | {"deleted_keys": warehouse.rows("lake.deleted_keys")}
     assert not [name for name, rows in by_increments.items() if any(gone in row for row in rows)]
-    assert by_increments.pop("deleted_keys")
-    warehouse.dbt("build", "--full-refresh")
+    assert by_increments["deleted_keys"]
+    check_full_refresh(warehouse, "build")
+    warehouse.publish("replayed", whole=True)
+    warehouse.dbt("run")
+    check_full_refresh(warehouse, "run")
+
+
+def check_full_refresh(warehouse, command):
+    """Every model holds what it holds when it is built from nothing."""
+    by_increments = warehouse.models()
+    warehouse.dbt(command, "--full-refresh")
     from_nothing = warehouse.models()
     assert by_increments.keys() == from_nothing.keys() and len(by_increments) >= 18
     own = {f"warehouse.{contract.model}" for contract in CONTRACTS.values() if not contract.is_generated}
@@ -53,8 +58,8 @@ def test_daily_increments_are_a_full_refresh(warehouse):
 
 
 def correct_masters(warehouse, made, other):
-    """Another segment for a customer who ordered, and no more of the version by which another one ordered; and a version
-    of a third by a clock that was ahead."""
+    """Another segment for a customer who ordered; no more of the version by which another one ordered; a version of a
+    third by a clock that was ahead; and nothing more of a fourth, nor of a product."""
     buyers = pl.concat(day["orders"] for day in made).filter(pl.col("customer_id") != other)["customer_id"]
     versions = pl.concat(day["profiles"] for day in made).filter(pl.col("customer_id").is_in(buyers.implode()))
     one = versions["customer_id"][0]
@@ -63,11 +68,17 @@ def correct_masters(warehouse, made, other):
     several = versions.filter((pl.len().over("customer_id") > 1) & (pl.col("customer_id") != one))
     last = several.sort("sequence").group_by("customer_id").last().row(0, named=True)
     warehouse.delete("profiles", f"customer_id = '{last['customer_id']}' and sequence = {last['sequence']}")
-    ahead = versions.filter(~pl.col("customer_id").is_in([one, last["customer_id"]])).sort("occurred_at").head(1)
-    warehouse.append("profiles", ahead.with_columns(
+    third, fourth = (
+        versions.filter(~pl.col("customer_id").is_in([one, last["customer_id"]]))["customer_id"].unique().sort()[:2]
+    )
+    first = versions.filter(pl.col("customer_id") == third).sort("sequence").head(1)
+    warehouse.append("profiles", first.with_columns(
         pl.col("sequence") + 1_000, pl.col("occurred_at") + pl.duration(days=4_000),
         effective_at=pl.col("occurred_at") + pl.duration(hours=1), segment=pl.lit("premium"),
     ))  # fmt: skip
+    warehouse.delete("profiles", f"customer_id = '{fourth}'")
+    sold = made[0]["orders"]["lines"][0][0]["product_id"]
+    warehouse.delete("products", f"product_id = '{sold}'")
 
 
 def check_numbers(warehouse, made):
@@ -129,7 +140,7 @@ def test_increments_by_event_time_are_noticed(warehouse, tmp_path):
     assert len(by_increments) < len(warehouse.models()["warehouse.fct_events"])
 
 
-def forget(warehouse, customer_id):
+def forget(warehouse, made, customer_id):
     for entity in ("events", "orders", "profiles"):
         assert "customer_id" in CONTRACTS[entity].model_fields
         warehouse.delete(entity, f"customer_id = '{customer_id}'")

@@ -7,7 +7,8 @@
 
 {% macro described_anew(fact_key, owner, instant, copied) -%}
     {#- the facts of this model that their customer or product, a version of which was published, changed or taken out
-        since it was built last, now says otherwise, by its key or by a column that they copied -#}
+        since it was built last, now says otherwise, by its key or by a column that they copied; and those that it
+        says nothing of any more -#}
     {%- set said = [owner ~ '_key'] + copied -%}
     {%- set entity = {'customer': 'profiles', 'product': 'products'}[owner] -%}
     select facts.{{ fact_key }}
@@ -17,6 +18,16 @@
             {{ as_of('versions', owner ~ '_id', 'facts', instant) }}
             and (facts.{{ said | join(', facts.') }}) is distinct from (versions.{{ said | join(', versions.') }})
     where {{ is_new(entity, 'versions') }}
+    union
+    select facts.{{ fact_key }}
+    from {{ this }} as facts
+    where
+        exists ({{ deleted_since(entity, 'belongs_to') }})  -- otherwise no fact is read
+        and facts.{{ owner }}_key is not null
+        and not exists (
+            select 1 from {{ ref('dim_' ~ owner) }} as versions
+            where versions.{{ owner }}_key = facts.{{ owner }}_key
+        )
 {%- endmacro %}
 
 {% macro to_remake(fact_key, parts, entity, owner, instant, copied=[]) -%}
