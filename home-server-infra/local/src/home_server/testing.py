@@ -28,6 +28,7 @@ _UNIT_TESTS = {
         "data-generator/tests",
         "home-server-infra/local/tests",
         "spark_jobs/tests/batch",
+        *("-n", "logical", "--dist", "worksteal"),  # 3 minutes of two cores instead of 6 of one
     ),
     "spark": ("spark_jobs/tests", "--ignore=spark_jobs/tests/batch"),
     "airflow": ("dags/tests",),
@@ -50,10 +51,10 @@ def run_tests(settings: Settings, console: Console, fast: bool, arguments: tuple
     failed = []
     with _own_stack(settings, console) as environment:
         plan = [*_UNIT_TESTS.items(), *(() if fast else (("platform", ("tests",)),))]
-        for name, folders in plan:
-            console.rule(f"tests of {', '.join(folders)} in the environment {name}", align="left")
-            if not _pytest(settings, name, folders, environment, arguments):
-                failed.append(", ".join(folders))
+        for name, words in plan:
+            console.rule(f"pytest {' '.join(words)} in the environment {name}", align="left")
+            if not _pytest(settings, name, words, environment, arguments):
+                failed.append(" ".join(words))
     if not fast and not _infra_passes(settings, console, False, arguments):
         failed.append(_INFRA_TESTS)
     if failed:
@@ -108,9 +109,9 @@ def _infra_passes(settings: Settings, console: Console, drill: bool, arguments: 
 
 
 def _pytest(
-    settings: Settings, name: str, folders: tuple[str, ...], environment: dict[str, str], arguments: tuple[str, ...]
+    settings: Settings, name: str, words: tuple[str, ...], environment: dict[str, str], arguments: tuple[str, ...]
 ) -> bool:
-    command = [env_bin(settings, name, "python"), "-m", "pytest", *folders, *arguments]
+    command = [env_bin(settings, name, "python"), "-m", "pytest", *words, *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment).returncode == 0
 
 
