@@ -118,6 +118,13 @@ class Record(Part):
         Field(description="Grows from record to record of one owner, whatever the order of arrival."),
     ]
 
+    @field_validator("schema_version", mode="before", check_fields=False)
+    @classmethod
+    def _is_a_number(cls, value: Any) -> Any:
+        if isinstance(value, bool):  # which Python takes for 0 or 1
+            raise ValueError("must be a number")
+        return value
+
     @classmethod
     def read(cls, text: str | bytes) -> Self:
         """A message as the pipeline reads it: a later version may add fields, and keeps all that this one promises.
