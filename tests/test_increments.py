@@ -32,16 +32,22 @@ def test_daily_increments_are_a_full_refresh(warehouse):
     check_numbers(warehouse, {entity: pl.concat(day[entity] for day in made) for entity in GENERATED})
     gone = made[0]["orders"]["customer_id"][0]
     assert any(gone in row for row in warehouse.models()["warehouse.fct_sessions"])
-    for name, correct in (("corrected", correct_masters), ("forgotten", forget)):
-        correct(warehouse, made, gone)
-        warehouse.publish(name)
-        warehouse.dbt("run")
-    by_increments = warehouse.models() | {"deleted_keys": warehouse.rows("lake.deleted_keys")}
-    assert not [name for name, rows in by_increments.items() if any(gone in row for row in rows)]
-    assert by_increments["deleted_keys"]
+    other = correct_masters(warehouse, made, gone)
     check_full_refresh(warehouse, "build")
     warehouse.publish("replayed", whole=True)
     warehouse.dbt("run")
+    later = {name: f"{name} + interval '400' day" for name in ("occurred_at", "effective_at")}
+    warehouse.silver("profiles").update(later, predicate=f"customer_id = '{other}'")
+    warehouse.publish("moved")
+    warehouse.dbt("run")
+    known = "select count(*) > 0, count(customer_key) from warehouse.fct_orders where customer_id = %s"
+    assert warehouse.row(known, other) == (True, 0)  # they ordered before they were anybody
+    forget(warehouse, gone)
+    warehouse.publish("forgotten")
+    warehouse.dbt("run")
+    by_increments = warehouse.models() | {"deleted_keys": warehouse.rows("lake.deleted_keys")}
+    assert not [name for name, rows in by_increments.items() if any(gone in row for row in rows)]
+    assert by_increments["deleted_keys"]
     check_full_refresh(warehouse, "run")
 
 
@@ -59,7 +65,8 @@ def check_full_refresh(warehouse, command):
 
 def correct_masters(warehouse, made, other):
     """Another segment for a customer who ordered; no more of the version by which another one ordered; a version of a
-    third by a clock that was ahead; and nothing more of a fourth, nor of a product."""
+    third by a clock that was ahead; and nothing more of a fourth, nor of a product. Published, and built; returns a
+    customer who ordered and was left as they were."""
     buyers = pl.concat(day["orders"] for day in made).filter(pl.col("customer_id") != other)["customer_id"]
     versions = pl.concat(day["profiles"] for day in made).filter(pl.col("customer_id").is_in(buyers.implode()))
     one = versions["customer_id"][0]
@@ -68,17 +75,31 @@ def correct_masters(warehouse, made, other):
     several = versions.filter((pl.len().over("customer_id") > 1) & (pl.col("customer_id") != one))
     last = several.sort("sequence").group_by("customer_id").last().row(0, named=True)
     warehouse.delete("profiles", f"customer_id = '{last['customer_id']}' and sequence = {last['sequence']}")
-    third, fourth = (
-        versions.filter(~pl.col("customer_id").is_in([one, last["customer_id"]]))["customer_id"].unique().sort()[:2]
-    )
+    others = versions.filter(~pl.col("customer_id").is_in([one, last["customer_id"]]))["customer_id"].unique().sort()
+    third, fourth, fifth = others[:3]
     first = versions.filter(pl.col("customer_id") == third).sort("sequence").head(1)
+    begins = first["occurred_at"][0] + timedelta(hours=1)
     warehouse.append("profiles", first.with_columns(
-        pl.col("sequence") + 1_000, pl.col("occurred_at") + pl.duration(days=4_000),
-        effective_at=pl.col("occurred_at") + pl.duration(hours=1), segment=pl.lit("premium"),
+        pl.col("sequence") + 1_000, pl.col("occurred_at") + pl.duration(days=4_000), effective_at=pl.lit(begins),
+        segment=pl.lit("premium"),
     ))  # fmt: skip
     warehouse.delete("profiles", f"customer_id = '{fourth}'")
     sold = made[0]["orders"]["lines"][0][0]["product_id"]
     warehouse.delete("products", f"product_id = '{sold}'")
+    known = "select count(*), count({key}) from warehouse.{fact} where {key_of} = %s"
+    facts = [
+        (known.format(key=f"{owner}_key", fact=fact, key_of=f"{owner}_id"), one)
+        for owner, fact, one in (
+            ("customer", "fct_orders", fourth), ("customer", "fct_events", fourth), ("product", "fct_order_lines", sold),
+        )
+    ]  # fmt: skip
+    assert all(warehouse.row(*fact)[1] > 0 for fact in facts)
+    warehouse.publish("corrected")
+    warehouse.dbt("run")
+    assert all(warehouse.row(*fact)[1] == 0 < warehouse.row(*fact)[0] for fact in facts)
+    query = "select segment from warehouse.dim_customer where customer_id = %s and valid_from = %s"
+    assert warehouse.row(query, third, begins) == ("premium",)
+    return str(fifth)
 
 
 def check_numbers(warehouse, made):
@@ -140,7 +161,7 @@ def test_increments_by_event_time_are_noticed(warehouse, tmp_path):
     assert len(by_increments) < len(warehouse.models()["warehouse.fct_events"])
 
 
-def forget(warehouse, made, customer_id):
+def forget(warehouse, customer_id):
     for entity in ("events", "orders", "profiles"):
         assert "customer_id" in CONTRACTS[entity].model_fields
         warehouse.delete(entity, f"customer_id = '{customer_id}'")

@@ -60,6 +60,26 @@ def test_a_version_dated_ahead_keeps_the_time_from_which_it_holds(published, who
     assert held == (record["occurred_at"][0], ahead["occurred_at"][0])
 
 
+def test_the_gate_goes_by_the_time_from_which_a_version_holds(crm, published):
+    published_gate = ("gate", "--layer", "published", "--whole", "--run")
+    execute("delete from lake.events")  # of which one has an order that is late
+    execute("update lake.products set occurred_at = occurred_at + interval '4000 days'")
+    execute("update lake.profiles set occurred_at = occurred_at + interval '4000 days', signed_up_at = now()")
+    assert "is open" in crm(*published_gate, "dated-ahead").stdout
+    execute("update lake.products set effective_at = occurred_at")
+    assert "order_of_products on lake.orders" in crm(*published_gate, "without-a-product", fails=True).stderr
+    execute("update lake.profiles set effective_at = occurred_at + interval '1 hour'")
+    closed = crm(*published_gate, "later-than-it-says", fails=True).stderr
+    assert "expect_column_pair_values_a_to_be_greater_than_b on lake.profiles" in closed
+    assert "order_of_a_customer on lake.orders" in closed
+
+
+def test_a_table_of_another_version_is_named(crm, warehouse):
+    with psycopg.connect(admin_dsn(load_settings()), dbname="warehouse") as admin:
+        admin.execute("alter table lake.profiles drop column effective_at")
+    assert "lake.profiles was made by another version" in crm("up", "postgres", fails=True).stderr
+
+
 def test_a_replay_of_the_whole_heals_what_was_changed_by_hand(published):
     warehouse, _ = published
     execute("delete from lake.events where event_type = 'click'")

@@ -36,7 +36,7 @@ def crm(tmp_path, *arguments, customers="1000"):
         env=kept | small(tmp_path) | {"CRM_WORLD_CUSTOMERS": customers},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert "Traceback" not in done.stderr
     return done
@@ -167,7 +167,7 @@ def test_a_full_disk_leaves_nothing_half(tmp_path):
         env=kept | small(tmp_path),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 1 and "No space left on device" in done.stderr
     assert ".half" not in done.stdout.replace("nothing half-written", "") and "Traceback" not in done.stderr
@@ -207,7 +207,7 @@ def test_a_killed_backfill_goes_on_where_it_stopped(tmp_path):
     assert len(workers) >= 2
     started.kill()
     started.wait()
-    _, alive = psutil.wait_procs(workers, timeout=5)
+    _, alive = psutil.wait_procs(workers, timeout=30)
     assert not alive, "workers outlive the one who has work for them"
     some = len(list((tmp_path / "out").rglob("events/*.ndjson")))
     assert some < 55

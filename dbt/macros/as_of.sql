@@ -13,11 +13,15 @@
     {%- set entity = {'customer': 'profiles', 'product': 'products'}[owner] -%}
     select facts.{{ fact_key }}
     from {{ this }} as facts
-    inner join {{ ref('dim_' ~ owner) }} as versions
+    inner join (
+        select distinct versions.{{ owner }}_id from {{ ref('dim_' ~ owner) }} as versions
+        where {{ is_new(entity, 'versions') }}
+    ) as changed
+        on facts.{{ owner }}_id = changed.{{ owner }}_id
+    left join {{ ref('dim_' ~ owner) }} as versions
         on
             {{ as_of('versions', owner ~ '_id', 'facts', instant) }}
-            and (facts.{{ said | join(', facts.') }}) is distinct from (versions.{{ said | join(', versions.') }})
-    where {{ is_new(entity, 'versions') }}
+    where (facts.{{ said | join(', facts.') }}) is distinct from (versions.{{ said | join(', versions.') }})
     union
     select facts.{{ fact_key }}
     from {{ this }} as facts

@@ -25,7 +25,7 @@ with events as (
     where {{ is_new('events', 'events') }}
     {% if is_incremental() %}
         union all
-        -- what an added version of a customer now says otherwise
+        -- what a version of a customer that was added or is gone now says otherwise
         select held.{{ columns | join(', held.') }}
         from {{ this }} as held
         where

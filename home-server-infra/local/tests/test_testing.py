@@ -18,6 +18,13 @@ QUIET = Console(quiet=True)
 HOME = Path(os.environ.get("CRM_HOME") or ROOT / ".crm").resolve()
 
 
+@pytest.fixture
+def settings(tmp_path):
+    """A home of a test's own: another worker's test may clear the stacks of a shared one."""
+    (tmp_path / "bin").symlink_to(HOME / "bin")
+    return Settings(home=tmp_path)
+
+
 def start_something(folder):
     """A component of the stack in a folder, as `crm up` would have started it."""
     ensure_credentials(folder / "credentials.env", {}, 20_000)
@@ -32,11 +39,11 @@ def is_gone(process):
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit, AssertionError])
-def test_the_stack_is_gone_after_an_interruption(interruption):
+def test_the_stack_is_gone_after_an_interruption(settings, interruption):
     seen = []
 
     def run():
-        with _own_stack(Settings(home=HOME), QUIET) as environment:
+        with _own_stack(settings, QUIET) as environment:
             folder = Path(environment["CRM_STACK"])
             seen.extend([folder, start_something(folder)])
             assert seen[1].is_running()
@@ -49,17 +56,15 @@ def test_the_stack_is_gone_after_an_interruption(interruption):
     assert not folder.exists()
 
 
-def test_what_a_killed_run_left_is_cleared_by_the_next():
-    settings = Settings(home=HOME)
-    folder = HOME / f"test-left-{os.getpid()}"
+def test_what_a_killed_run_left_is_cleared_by_the_next(settings):
+    folder = settings.home / "test-left"
     process = start_something(folder)
     _clear_left_over_stacks(settings, QUIET)
     assert is_gone(process)
     assert not folder.exists()
 
 
-def test_a_run_under_way_is_left_alone():
-    settings = Settings(home=HOME)
+def test_a_run_under_way_is_left_alone(settings):
     with _own_stack(settings, QUIET) as environment:
         process = start_something(Path(environment["CRM_STACK"]))
         _clear_left_over_stacks(settings, QUIET)

@@ -121,8 +121,8 @@ class Record(Part):
     @field_validator("schema_version", mode="before", check_fields=False)
     @classmethod
     def _is_a_number(cls, value: Any) -> Any:
-        if isinstance(value, bool):  # which Python takes for 0 or 1
-            raise ValueError("must be a number")
+        if type(value) is not int:  # Python takes true and 1.0 for 1, and the lake does not
+            raise ValueError("must be a whole number")
         return value
 
     @classmethod

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data_platform_core.contracts import Record
-from data_platform_core.derive.fields import FieldSpec, stored_fields_of
+from data_platform_core.derive.fields import FieldSpec, published_fields_of
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,10 @@ def expectations_of(contract: type[Record]) -> list[Expectation]:
 
     Its laws, and what is inside of lists, the stream holds each record against before silver has it.
     """
-    found = [expectation for spec in stored_fields_of(contract) for expectation in _of_field(spec)]
+    found = [expectation for spec in published_fields_of(contract) for expectation in _of_field(spec)]
+    if contract.is_master:
+        ordered = {"column_A": "occurred_at", "column_B": "effective_at", "or_equal": True}
+        found.append(Expectation("expect_column_pair_values_a_to_be_greater_than_b", ordered))
     if len(contract.key) == 1:
         found.append(Expectation("expect_column_values_to_be_unique", {"column": contract.key[0]}))
     else:

@@ -59,13 +59,14 @@ def stored_fields_of(contract: type[Record]) -> tuple[FieldSpec, ...]:
 @cache
 def published_fields_of(contract: type[Record]) -> tuple[FieldSpec, ...]:
     """The fields that the publish takes of silver: of a master, with the time that its versions are valid from."""
-    return (*fields_of(contract), _EFFECTIVE_AT) if contract.is_master else fields_of(contract)
+    stored = stored_fields_of(contract)
+    return (*stored, _EFFECTIVE_AT) if contract.is_master else stored
 
 
 _EFFECTIVE_AT = FieldSpec(
     "effective_at",
     "instant",
-    "When the version begins to hold: its event time, or its arrival where that lies ahead of it.",
+    "When the version begins to hold: its event time, or its arrival where a clock that was ahead dates it later.",
 )
 
 

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from data_platform_core.contracts import CONTRACTS, ENTITIES, Record
 from data_platform_core.derive.expectations import Expectation, expectations_of
-from data_platform_core.derive.fields import stored_fields_of
+from data_platform_core.derive.fields import published_fields_of
 from data_platform_core.errors import ComponentFailed, GateFailed
 from data_platform_core.layers import published_table
 from data_platform_core.ledger.stores import open_table, read_errors
@@ -303,7 +303,7 @@ def _last_changes(table: Any, window: Window, contract: type[Record]) -> Iterato
 
 
 def _flat_names(contract: type[Record]) -> list[str]:
-    return [spec.name for spec in stored_fields_of(contract) if spec.kind != "parts"]
+    return [spec.name for spec in published_fields_of(contract) if spec.kind != "parts"]
 
 
 def _refused(connection: psycopg.Connection, settings: Settings, entity: str) -> Verdict:

@@ -28,12 +28,13 @@ _UNIT_TESTS = {
         "data-generator/tests",
         "home-server-infra/local/tests",
         "spark_jobs/tests/batch",
-        *("-n", "logical", "--dist", "worksteal"),  # 3 minutes of two cores instead of 6 of one
     ),
     "spark": ("spark_jobs/tests", "--ignore=spark_jobs/tests/batch"),
     "airflow": ("dags/tests",),
 }
 _INFRA_TESTS = "ansible/tests"
+_ON_EVERY_CORE = ("-n", "logical", "--dist", "worksteal")
+"""For the platform's unit tests: 3 minutes of two cores instead of 6 of one."""
 
 
 class TestsFailed(CrmError):
@@ -50,7 +51,10 @@ def run_tests(settings: Settings, console: Console, fast: bool, arguments: tuple
     _clear_left_over_stacks(settings, console)
     failed = []
     with _own_stack(settings, console) as environment:
-        plan = [*_UNIT_TESTS.items(), *(() if fast else (("platform", ("tests",)),))]
+        unit = dict(_UNIT_TESTS)
+        if not arguments:  # which may ask for what workers cannot do, as --pdb does
+            unit["platform"] += _ON_EVERY_CORE
+        plan = [*unit.items(), *(() if fast else (("platform", ("tests",)),))]
         for name, words in plan:
             console.rule(f"pytest {' '.join(words)} in the environment {name}", align="left")
             if not _pytest(settings, name, words, environment, arguments):
@@ -118,7 +122,8 @@ def _pytest(
 @contextmanager
 def _own_stack(settings: Settings, console: Console) -> Iterator[dict[str, str]]:
     """The environment of a stack of the tests' own: own ports, own folder; gone afterwards, come what may."""
-    folder = Path(tempfile.mkdtemp(prefix="test-", dir=settings.home))
+    made = Path(tempfile.mkdtemp(prefix="new-", dir=settings.home))
+    folder = made.with_name(made.name.replace("new-", "test-", 1))
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("CRM_", "AIRFLOW", "SPARK"))}
     environment = kept | {
         "CRM_HOME": str(settings.home),
@@ -130,8 +135,9 @@ def _own_stack(settings: Settings, console: Console) -> Iterator[dict[str, str]]
         "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
         "CRM_S3_STORE": settings.s3_store,
     }
-    with (folder / "tests.lock").open("w") as lock:
+    with (made / "tests.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        made.rename(folder)  # held before another run can take it for left over
         try:
             yield environment
         finally:
@@ -156,8 +162,10 @@ def _clear_left_over_stacks(settings: Settings, console: Console) -> None:
 
 def _is_held(lock: Path) -> bool:
     try:
-        with lock.open("a") as file:
+        with lock.open() as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
     except OSError:
         return True
     return False

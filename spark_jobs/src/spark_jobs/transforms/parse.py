@@ -30,8 +30,8 @@ def parsed(messages: DataFrame, contract: type[Record], tolerance: timedelta) ->
 
     Reasons, the first that holds: `empty`, `not_utf8`, `not_json`, `not_an_object`, `missing_field:f`,
     `unknown_field:f`, `wrong_type:f`, and those of `derive.spark.value_refusals`. A record of a later version
-    may add fields: they are kept as JSON in `added_fields`. `effective_at` is the event time, capped at
-    `tolerance` after arrival; where it was capped, `is_future_dated`.
+    may add fields: they are kept as JSON in `added_fields`. `effective_at` is the event time, or the arrival
+    where the event time is more than `tolerance` ahead of it, and `is_future_dated`.
     """
     text = F.col("value").cast("string")
     is_plain = F.expr("is_valid_utf8(cast(value as string))") & text.rlike(plain_pattern(contract))
@@ -50,8 +50,10 @@ def parsed(messages: DataFrame, contract: type[Record], tolerance: timedelta) ->
             *[_typed(field).alias(field.name) for field in fields_of(contract)],
             _added_fields(contract).alias("added_fields"),
         )
-        .withColumn("effective_at", F.least("occurred_at", latest))
         .withColumn("is_future_dated", F.col("occurred_at") > latest)
+        .withColumn(
+            "effective_at", F.when(F.col("is_future_dated"), F.col("arrived_at")).otherwise(F.col("occurred_at"))
+        )
     )
 
 
