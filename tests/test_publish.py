@@ -64,14 +64,13 @@ def test_the_gate_goes_by_the_time_from_which_a_version_holds(crm, published):
     published_gate = ("gate", "--layer", "published", "--whole", "--run")
     execute("delete from lake.events")  # of which one has an order that is late
     execute("update lake.products set occurred_at = occurred_at + interval '4000 days'")
-    execute("update lake.profiles set occurred_at = occurred_at + interval '4000 days', signed_up_at = now()")
+    execute("update lake.profiles set occurred_at = occurred_at + interval '4000 days'")
     assert "is open" in crm(*published_gate, "dated-ahead").stdout
     execute("update lake.products set effective_at = occurred_at")
     assert "order_of_products on lake.orders" in crm(*published_gate, "without-a-product", fails=True).stderr
     execute("update lake.profiles set effective_at = occurred_at + interval '1 hour'")
     closed = crm(*published_gate, "later-than-it-says", fails=True).stderr
     assert "expect_column_pair_values_a_to_be_greater_than_b on lake.profiles" in closed
-    assert "order_of_a_customer on lake.orders" in closed
 
 
 def test_a_table_of_another_version_is_named(crm, warehouse):

@@ -23,7 +23,7 @@ class Law:
 
 
 _SIGNED_UP = (
-    "select min(least(p.signed_up_at, p.effective_at)) from lake.profiles p where p.customer_id = r.customer_id"
+    "select min(p.signed_up_at) from lake.profiles p where p.customer_id = r.customer_id"
 )
 
 LAWS = (
