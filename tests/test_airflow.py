@@ -353,6 +353,7 @@ def test_a_dag_is_triggered_in_the_ui_by_its_form(stack, tmp_path):
         page.fill("input[name=username]", "admin")
         page.fill("input[name=password]", password)
         page.click("button[type=submit]")
+        page.wait_for_url(lambda url: "/login" not in url)  # its own way on would break off the next
         page.goto(f"{settings.airflow_url}/dags/{PUBLISH}")
         page.get_by_role("button", name="Trigger").first.click()
         before = {run["dag_run_id"] for run in stack.airflow.runs(PUBLISH)}
