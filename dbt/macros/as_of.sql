@@ -13,15 +13,25 @@
     {%- set entity = {'customer': 'profiles', 'product': 'products'}[owner] -%}
     select facts.{{ fact_key }}
     from {{ this }} as facts
-    inner join (
-        select distinct versions.{{ owner }}_id from {{ ref('dim_' ~ owner) }} as versions
-        where {{ is_new(entity, 'versions') }}
-    ) as changed
-        on facts.{{ owner }}_id = changed.{{ owner }}_id
-    left join {{ ref('dim_' ~ owner) }} as versions
+    inner join {{ ref('dim_' ~ owner) }} as versions
         on
             {{ as_of('versions', owner ~ '_id', 'facts', instant) }}
-    where (facts.{{ said | join(', facts.') }}) is distinct from (versions.{{ said | join(', versions.') }})
+            and (facts.{{ said | join(', facts.') }}) is distinct from (versions.{{ said | join(', versions.') }})
+    where {{ is_new(entity, 'versions') }}
+    union
+    -- versions follow each other without a gap: what has none is before the first
+    select facts.{{ fact_key }}
+    from {{ this }} as facts
+    inner join (
+        select
+            versions.{{ owner }}_id,
+            min(versions.valid_from) as begins_at
+        from {{ ref('dim_' ~ owner) }} as versions
+        where {{ is_new(entity, 'versions') }}
+        group by versions.{{ owner }}_id
+    ) as firsts
+        on facts.{{ owner }}_id = firsts.{{ owner }}_id and facts.{{ instant }} < firsts.begins_at
+    where facts.{{ owner }}_key is not null
     union
     select facts.{{ fact_key }}
     from {{ this }} as facts
