@@ -22,9 +22,7 @@ class Law:
     """SQL: which of them break it"""
 
 
-_SIGNED_UP = (
-    "select min(p.signed_up_at) from lake.profiles p where p.customer_id = r.customer_id"
-)
+_SIGNED_UP = "select min(p.signed_up_at) from lake.profiles p where p.customer_id = r.customer_id"
 
 LAWS = (
     Law(
