@@ -8,12 +8,11 @@ import psycopg
 from psycopg import sql
 
 from data_platform_core.contracts import CONTRACTS
-from data_platform_core.derive.fields import published_fields_of
 from data_platform_core.derive.postgres import (
-    PUBLISHED_COLUMNS,
     create_batch_index,
     create_first_partition,
     create_table,
+    published_columns,
 )
 from data_platform_core.errors import ComponentFailed, CrmError
 from data_platform_core.settings import Settings
@@ -232,8 +231,7 @@ def _prepare_schemas(warehouse: psycopg.Connection) -> None:
             "select relkind::text from pg_class where oid = %s::regclass", (f"lake.{contract.entity}",)
         ).fetchone()
         held = execute(f"select * from lake.{contract.entity} limit 0").description or ()  # type: ignore[arg-type]
-        columns = [field.name for field in published_fields_of(contract)] + [name for name, *_ in PUBLISHED_COLUMNS]
-        if kind != ("p",) or [column.name for column in held] != columns:
+        if kind != ("p",) or [column.name for column in held] != list(published_columns(contract)):
             raise CrmError(
                 f"lake.{contract.entity} was made by another version, with other columns or as a table that cannot be "
                 "replaced as a whole: drop the schemas lake, staging, warehouse and marts and empty ops.publish_marks, "

@@ -20,17 +20,22 @@ PUBLISHED_COLUMNS = (
 """What the publish adds to a contract's columns: name, type, description."""
 
 
+def published_columns(contract: type[Record]) -> dict[str, str]:
+    """The columns of the published table of a contract, in order: by name, the type and whether it may be null."""
+    columns = {
+        field.name: f"{_TYPES[field.kind]}{'' if field.is_nullable else ' not null'}"
+        for field in published_fields_of(contract)
+    }
+    return columns | {name: f"{kind} not null" for name, kind, _ in PUBLISHED_COLUMNS}
+
+
 def create_table(contract: type[Record]) -> str:
     """The statement that creates the published table of a contract.
 
     It has one partition, for everything, which a load of the whole puts another one in place of: what refers to the
     table stays as it is, and readers see the one or the other.
     """
-    columns = [
-        f"{field.name} {_TYPES[field.kind]}{'' if field.is_nullable else ' not null'}"
-        for field in published_fields_of(contract)
-    ]
-    columns += [f"{name} {kind} not null" for name, kind, _ in PUBLISHED_COLUMNS]
+    columns = [f"{name} {kind}" for name, kind in published_columns(contract).items()]
     columns.append(_key(contract))
     return (
         f"create table if not exists lake.{contract.entity} (\n  "

@@ -122,13 +122,14 @@ def _pytest(
 @contextmanager
 def _own_stack(settings: Settings, console: Console) -> Iterator[dict[str, str]]:
     """The environment of a stack of the tests' own: own ports, own folder; gone afterwards, come what may."""
+    offset = _free_offset()
     made = Path(tempfile.mkdtemp(prefix="new-", dir=settings.home))
     folder = made.with_name(made.name.replace("new-", "test-", 1))
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("CRM_", "AIRFLOW", "SPARK"))}
     environment = kept | {
         "CRM_HOME": str(settings.home),
         "CRM_STACK": str(folder),
-        "CRM_PORT_OFFSET": str(_free_offset()),
+        "CRM_PORT_OFFSET": str(offset),
         "CRM_WORLD_CUSTOMERS": "2000",
         "CRM_WORLD_PRODUCTS": "40",
         "CRM_WORLD_EVENTS_PER_DAY": "3000",
