@@ -8,7 +8,8 @@ On a stack of its own with PostgreSQL only; silver is written here, by delta-rs,
 - `a day's increment`: a day more, publish and `dbt run`, against the full refresh of all models; the median of three
   days, one of which is the first of a month, when segments change. Two builds of everything come just before,
   which no warehouse has every day: what autovacuum would do after them is done first (`vacuum analyze`), not beside it.
-- `CPU of dbt's own process`: what a run costs beside the warehouse's work; the median of three.
+- `CPU of dbt's own process`: what a run of all models with nothing new costs beside the warehouse's work, against a
+  run of one view; medians of three.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ def run(settings: Settings, console: Console) -> list[Measure]:
         refreshed = _timed(lambda: _dbt(own, "run", "--full-refresh"))
         vacuumed = _timed(lambda: _vacuum(own))
         published, increment = _medians([_one_day_more(own, folder, day) for day in NEXT])
-        idle, own_cpu = _medians([_nothing_new(own) for _ in range(ROUNDS)])
+        idle, own_cpu = _medians([_idle(own) for _ in range(ROUNDS)])
+        _, one_cpu = _medians([_idle(own, "--select", "stg_lake__profiles") for _ in range(ROUNDS)])
     told = {"COPY": copied, "publish events": loaded, "replay": replayed,
             **{f"publish {name}": seconds for name, seconds in others.items()}, "models": modelled,
             "full refresh": refreshed, "vacuum": vacuumed, "a day: publish": published, "a day: models": increment,
@@ -75,7 +77,7 @@ def run(settings: Settings, console: Console) -> list[Measure]:
         Measure("replay of all of them", replayed, "s", copied, "lower", 2.0, True),
         Measure("silver to all marts", whole, "s", copied, "lower", 15.0, True),
         Measure("a day's increment of all models", increment, "s", refreshed, "lower", 0.1, True),
-        Measure("CPU of dbt's own process, a run of all models", own_cpu, "s", None, "lower", 5.0),
+        Measure("CPU of dbt's own process, a run of all models", own_cpu, "s", one_cpu, "lower", 5.0),
     ]
 
 
@@ -95,10 +97,10 @@ def _one_day_more(own: Settings, folder: Path, day: str) -> tuple[float, float]:
     return published, _timed(lambda: _dbt(own, "run"))
 
 
-def _nothing_new(own: Settings) -> tuple[float, float]:
-    """Seconds of a run of all models with nothing new, and of its own CPU."""
+def _idle(own: Settings, *chosen: str) -> tuple[float, float]:
+    """Seconds of a run of models with nothing new, and of its own CPU."""
     before = os.times()
-    idle = _timed(lambda: _dbt(own, "run"))
+    idle = _timed(lambda: _dbt(own, "run", *chosen))
     after = os.times()
     return idle, after.children_user + after.children_system - before.children_user - before.children_system
 

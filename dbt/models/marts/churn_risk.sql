@@ -1,6 +1,8 @@
 -- by rule: how long a customer has been away, against how often they came
 with today as (
-    select {{ last_date('started_date') }} as as_of_date from {{ ref('fct_sessions') }}
+    select max(started_date) as as_of_date
+    from {{ ref('fct_sessions') }}
+    where {{ has_come('started_date') }}
 ),
 
 customers as (

@@ -10,7 +10,7 @@ with signups as (
 days as (
     select distinct started_date
     from {{ ref('fct_sessions') }}
-    where started_date <= {{ shop_date('now()') }}
+    where {{ has_come('started_date') }}
 ),
 
 ages as (

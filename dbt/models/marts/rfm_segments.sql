@@ -1,6 +1,8 @@
 -- recency counts from the last day that the warehouse has, so that a rebuild gives the same
 with today as (
-    select {{ last_date('started_date') }} as as_of_date from {{ ref('fct_sessions') }}
+    select max(started_date) as as_of_date
+    from {{ ref('fct_sessions') }}
+    where {{ has_come('started_date') }}
 ),
 
 buyers as (

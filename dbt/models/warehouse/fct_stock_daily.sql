@@ -25,7 +25,9 @@ sold as (
 ),
 
 today as (
-    select {{ last_date('ordered_date') }} as last_date from {{ ref('fct_order_lines') }}
+    select max(ordered_date) as last_date
+    from {{ ref('fct_order_lines') }}
+    where {{ has_come('ordered_date') }}
 ),
 
 -- the days that end with a refill's pieces
