@@ -48,6 +48,17 @@ def test_what_came_changed_or_went_arrives(published):
     assert warehouse.row("select count(*) > 0 from lake.deleted_keys where entity = 'orders'") == (True,)
 
 
+def test_what_came_after_the_whole_is_found_by_an_index(published):
+    warehouse, second = published
+    (mark,) = warehouse.row("select published_batch from ops.publish_marks where entity = 'events'")
+    warehouse.append("events", second["events"])
+    warehouse.publish("second")
+    with connect(load_settings()) as connection:
+        connection.execute("set enable_seqscan = off")  # of tables as small as these a scan is right
+        plan = connection.execute(f"explain select * from lake.events where published_batch > {mark}").fetchall()
+    assert any("published_batch_idx" in line for (line,) in plan)
+
+
 @pytest.mark.parametrize("whole", [False, True])
 def test_a_version_dated_ahead_keeps_the_time_from_which_it_holds(published, whole):
     warehouse, second = published

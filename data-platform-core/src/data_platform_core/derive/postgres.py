@@ -44,19 +44,13 @@ def create_table(contract: type[Record]) -> str:
     )
 
 
-def create_batch_index(contract: type[Record]) -> str:
-    """The index that increments downstream read by."""
-    return (
-        f"create index if not exists {contract.entity}_published_batch"
-        f" on lake.{contract.entity} using brin (published_batch)"
-    )
-
-
 def create_first_partition(contract: type[Record]) -> str:
     """The statement that gives a published table its partition, where it has none."""
+    first = partition_of(contract, 0)
     return (
         f"do $$ begin if not exists (select from pg_inherits where inhparent = 'lake.{contract.entity}'::regclass) then"
-        f" create table {partition_of(contract, 0)} partition of lake.{contract.entity} default; end if; end $$"
+        f" create table {first} partition of lake.{contract.entity} default;"
+        f" create index on {first} (published_batch) where published_batch > 0; end if; end $$"
     )
 
 
