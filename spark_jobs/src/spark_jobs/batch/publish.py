@@ -239,10 +239,15 @@ def _as_published(frame: pl.DataFrame, contract: type[Record]) -> pl.DataFrame:
 
 
 def _copy(connection: psycopg.Connection, target: str, frames: Iterable[pl.DataFrame], contract: type[Record]) -> int:
-    """COPY frames into a table of the same columns, in PostgreSQL's binary format; returns how many rows."""
+    """COPY frames into a table that this transaction made, of the same columns; returns how many rows.
+
+    In PostgreSQL's binary format, and frozen, as only such a table may be: who reads it first need not write every
+    page again to mark its rows.
+    """
     nested = {field.name for field in published_fields_of(contract) if field.kind == "parts"}
     rows, encoder = 0, None
-    with connection.cursor() as cursor, cursor.copy(f"copy {target} from stdin with (format binary)") as copy:  # type: ignore[arg-type]
+    statement = f"copy {target} from stdin with (format binary, freeze)"
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:  # type: ignore[arg-type]
         for frame in frames:
             table = _plain_strings(frame.to_arrow())
             if encoder is None:
