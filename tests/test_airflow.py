@@ -266,6 +266,16 @@ def test_a_task_that_is_killed_in_the_middle_is_tried_again_and_changes_nothing(
     check_published(stack)
 
 
+def test_a_run_that_takes_too_long_is_told_of(stack, webhook):
+    run = stack.airflow.trigger("crm_quality_report", {"audit": False})
+    wait_for(lambda: stack.airflow.run("crm_quality_report", run)["state"] == "running", what="the run to begin")
+    with psycopg.connect(admin_dsn(stack.settings), dbname="airflow") as connection:  # as if hours had gone by
+        connection.execute("update dag_run set start_date = start_date - interval '1 day' where run_id = %s", (run,))
+    assert stack.airflow.wait_for_run("crm_quality_report", run) == "failed"
+    told = wait_for(lambda: [one for one in webhook.told if one["run"] == run], what="the webhook to be told")
+    assert "took longer than its dagrun_timeout" in told[0]["error"]
+
+
 def test_a_mart_that_was_dropped_is_there_after_the_next_run(stack):
     marts = mart(stack)
     with connect(stack.settings, "crm_dbt") as connection:

@@ -26,6 +26,9 @@ def test_daily_increments_are_a_full_refresh(warehouse):
     for number, day in enumerate(made):
         for entity, records in day.items():
             warehouse.append(entity, records)
+        if number == 0:  # who chooses entities in the form has orders, and no visit yet
+            warehouse.publish("without-events", entities=[entity for entity in GENERATED if entity != "events"])
+            warehouse.dbt("run")
         warehouse.publish(f"day-{number}")
         warehouse.dbt("run")
         warehouse.publish(f"day-{number}")  # a task that is run twice
@@ -33,6 +36,8 @@ def test_daily_increments_are_a_full_refresh(warehouse):
     gone = made[0]["orders"]["customer_id"][0]
     assert any(gone in row for row in warehouse.models()["warehouse.fct_sessions"])
     other = correct_masters(warehouse, made, gone)
+    sold = "select (select sum(quantity) from {}) - (select sum(quantity) from {})"
+    assert warehouse.row(sold.format("warehouse.fct_order_lines", "marts.product_performance")) == (0,)
     check_full_refresh(warehouse, "build")
     warehouse.publish("replayed", whole=True)
     warehouse.dbt("run")
@@ -65,8 +70,8 @@ def check_full_refresh(warehouse, command):
 
 def correct_masters(warehouse, made, other):
     """Another segment for a customer who ordered; no more of the version by which another one ordered; a version of a
-    third by a clock that was ahead; and nothing more of a fourth, nor of a product. Published, and built; returns a
-    customer who ordered and was left as they were."""
+    third by a clock that was ahead; nothing more of a fourth, nor of a product; and an event in another session.
+    Published, and built; returns a customer who ordered and was left as they were."""
     buyers = pl.concat(day["orders"] for day in made).filter(pl.col("customer_id") != other)["customer_id"]
     versions = pl.concat(day["profiles"] for day in made).filter(pl.col("customer_id").is_in(buyers.implode()))
     one = versions["customer_id"][0]
@@ -86,6 +91,8 @@ def correct_masters(warehouse, made, other):
     warehouse.delete("profiles", f"customer_id = '{fourth}'")
     sold = made[0]["orders"]["lines"][0][0]["product_id"]
     warehouse.delete("products", f"product_id = '{sold}'")
+    alone, company = visits_of_one_and_of_several(made)
+    warehouse.silver("events").update({"session_id": f"'{company}'"}, predicate=f"session_id = '{alone}'")
     known = "select count(*), count({key}) from warehouse.{fact} where {key_of} = %s"
     facts = [
         (known.format(key=f"{owner}_key", fact=fact, key_of=f"{owner}_id"), one)
@@ -99,7 +106,14 @@ def correct_masters(warehouse, made, other):
     assert all(warehouse.row(*fact)[1] == 0 < warehouse.row(*fact)[0] for fact in facts)
     query = "select segment from warehouse.dim_customer where customer_id = %s and valid_from = %s"
     assert warehouse.row(query, third, begins) == ("premium",)
+    assert warehouse.row("select count(*) from warehouse.fct_sessions where session_id = %s", alone) == (0,)
     return str(fifth)
+
+
+def visits_of_one_and_of_several(made):
+    """A session that has one event, and one that has more."""
+    counts = pl.concat(day["events"] for day in made).group_by("session_id").len().sort("len", "session_id")
+    return counts["session_id"][0], counts["session_id"][-1]
 
 
 def check_numbers(warehouse, made):

@@ -106,6 +106,17 @@ def test_a_replay_of_the_whole_heals_what_was_changed_by_hand(published):
     assert warehouse.row("select count(*) from pg_inherits where inhparent = 'lake.events'::regclass") == (1,)
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_an_event_that_is_in_another_session_now_is_gone_from_the_one_it_was_in(published, whole):
+    warehouse, _ = published
+    event, session = warehouse.row("select event_id, session_id from lake.events limit 1")
+    for number in range(2):
+        warehouse.silver("events").update({"session_id": f"'moved-{number}'"}, predicate=f"event_id = '{event}'")
+        warehouse.publish(f"moved-{number}", whole=whole, entities=["events"])
+    noted = "select array_agg(belongs_to order by belongs_to) from lake.deleted_keys where record_key = array[%s]"
+    assert warehouse.row(noted, event) == (sorted([session, "moved-0"]),)
+
+
 def test_a_table_that_was_dropped_is_published_whole_again(crm, published):
     warehouse, second = published
     warehouse.append("orders", second["orders"])

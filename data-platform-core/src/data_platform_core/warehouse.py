@@ -24,12 +24,13 @@ create table if not exists lake.deleted_keys (
   entity text not null,
   record_key text[] not null,
   belongs_to text not null,
-  published_batch bigint not null,
-  primary key (entity, record_key)
+  published_batch bigint not null
 );
+alter table lake.deleted_keys drop constraint if exists deleted_keys_pkey;  -- of a version that knew one whole a key
+create unique index if not exists deleted_keys_part on lake.deleted_keys (entity, record_key, belongs_to);
 create index if not exists deleted_keys_published_batch on lake.deleted_keys (published_batch);
 comment on table lake.deleted_keys is
-  'Keys that silver no longer has, of what whole each was a part, and the publish that took it out.';
+  'Keys that silver no longer has in a whole that they were a part of, and the publish that took them out.';
 create or replace function lake.new_partition(entity text, batch bigint) returns void
 language plpgsql security definer set search_path = pg_catalog as $$
 begin

@@ -10,9 +10,10 @@ with sold as (
     group by product_id, ordered_date
 )
 
+-- what was sold of a product without a known refill on that day is sold all the same
 select
-    stock.product_id,
-    stock.stock_date as performance_date,
+    coalesce(stock.product_id, sold.product_id) as product_id,
+    coalesce(stock.stock_date, sold.ordered_date) as performance_date,
     coalesce(sold.order_count, 0) as order_count,
     coalesce(sold.quantity, 0)::bigint as quantity,
     coalesce(sold.gross_revenue_minor, 0)::bigint as gross_revenue_minor,
@@ -20,7 +21,7 @@ select
     stock.stock_level,
     stock.is_sold_out
 from {{ ref('fct_stock_daily') }} as stock
-left join sold
+full join sold
     on
         stock.product_id = sold.product_id
         and stock.stock_date = sold.ordered_date

@@ -84,7 +84,7 @@ def _tables() -> list[dict[str, Any]]:
     ]
     deleted_keys = {
         "name": "deleted_keys",
-        "description": "Keys that silver no longer has. One row per key.",
+        "description": "Keys that silver no longer has in a whole that they were a part of. One row per key and whole.",
         "config": {"loaded_at_query": _last_published("")},  # of whichever entity
         "columns": [_required(name, text) for name, text in _DELETED_KEYS_COLUMNS],
     }

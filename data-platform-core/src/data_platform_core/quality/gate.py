@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
+from urllib.parse import quote
 
 import polars as pl
 import psycopg
@@ -155,7 +156,7 @@ class _Validator:
         assert marks is not None
         reached, opened = marks
         if self._source is None:
-            password = self._settings.secret("publisher_password")
+            password = quote(self._settings.secret("publisher_password"), safe="")
             dsn = warehouse_dsn(self._settings, "crm_publisher").replace(
                 "postgresql://crm_publisher@", f"postgresql+psycopg2://crm_publisher:{password}@"
             )

@@ -131,7 +131,7 @@ def _replace(connection: psycopg.Connection, window: Window, table: DeltaTable, 
     read = _copy(connection, new, frames, contract)
     connection.execute(
         f"with gone as (select * from {old} o where not exists"  # type: ignore[arg-type]
-        f" (select from {new} n where ({key_of('n', contract)}) = ({key_of('o', contract)})))"
+        f" (select from {new} n where ({_part_of('n', contract)}) = ({_part_of('o', contract)})))"
         + _note_gone(contract, batch)
     )
     return read, read - _put_in_place(connection, contract, new, batch)
@@ -191,6 +191,13 @@ def _apply_stage(connection: psycopg.Connection, contract: type[Record], batch: 
         f"with gone as (delete from {target} as held using change as s where s.change_type = 'delete'"  # type: ignore[arg-type]
         f" and ({key_of('held', contract)}) = ({key_of('s', contract)}) returning held.*)" + _note_gone(contract, batch)
     ).rowcount
+    if contract.whole not in contract.key:
+        connection.execute(
+            f"with gone as (select held.* from {target} held join change s"  # type: ignore[arg-type]
+            f" on ({key_of('held', contract)}) = ({key_of('s', contract)})"
+            f" where s.change_type != 'delete' and held.{contract.whole} != s.{contract.whole})"
+            + _note_gone(contract, batch)
+        )
     names = [field.name for field in published_fields_of(contract)]
     others = [name for name in names if name not in contract.key]
     held = ", ".join(f"held.{name}" for name in others)
@@ -206,7 +213,11 @@ def _apply_stage(connection: psycopg.Connection, contract: type[Record], batch: 
 
 
 def _note_gone(contract: type[Record], batch: int) -> str:
-    """The end of a statement that keeps the keys of the rows of `gone`; customers, who may be forgotten, as hashes."""
+    """The end of a statement that keeps the keys of the rows of `gone`, and the whole that each was a part of.
+
+    A row that is a part of another whole now is gone from the one it was in. Customers, who may be forgotten, are
+    kept as hashes.
+    """
 
     def text_of(name: str) -> str:
         as_text = f"gone.{name}::text"
@@ -216,13 +227,18 @@ def _note_gone(contract: type[Record], batch: int) -> str:
     return (
         " insert into lake.deleted_keys (entity, record_key, belongs_to, published_batch)"
         f" select '{contract.entity}', array[{key}], {text_of(contract.whole)}, {batch} from gone"
-        " on conflict (entity, record_key) do update set published_batch = excluded.published_batch"
+        " on conflict (entity, record_key, belongs_to) do update set published_batch = excluded.published_batch"
     )
 
 
 def key_of(alias: str, contract: type[Record]) -> str:
     """The key columns of a contract behind a table's alias."""
     return ", ".join(f"{alias}.{name}" for name in contract.key)
+
+
+def _part_of(alias: str, contract: type[Record]) -> str:
+    """The columns that say which record it is, and of what whole a part."""
+    return ", ".join(f"{alias}.{name}" for name in dict.fromkeys([*contract.key, contract.whole]))
 
 
 # --- rows on their way ------------------------------------------------------------------------
