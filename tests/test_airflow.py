@@ -14,10 +14,12 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import psutil
 import psycopg
 import pytest
+from confluent_kafka import Producer
 from conftest import ROOT, Crm, wait_for
 from known import kill_family, landed, send_ten_malformed, state_of
 
 from data_platform_core.contracts import ENTITIES
+from data_platform_core.layers import TOPICS
 from data_platform_core.ledger import stores
 from data_platform_core.ledger.made import Ledger
 from data_platform_core.settings import load_settings
@@ -202,7 +204,7 @@ def test_the_watch_starts_again_what_is_stuck(stack):
     for process in family:
         process.suspend()
     stack.crm("generate", "live", "--tps", "20", "--for", "2s")
-    told = stack.crm("watch", "--silent", "10").stdout
+    told = stack.crm("watch", "--silent", "30").stdout
     assert "no batch of" in told and "is started again" in told
     wait_for(lambda: landed(stack.settings), what="what was sent to land")
     assert not [process for process in family if process.is_running()]
@@ -383,6 +385,24 @@ def test_a_dag_is_triggered_in_the_ui_by_its_form(stack, tmp_path):
         page.wait_for_timeout(3000)
         page.screenshot(path=os.environ.get("CRM_SCREENSHOT", str(tmp_path / "grid.png")))
         browser.close()
+
+
+def test_a_key_of_two_records_closes_the_gate_until_they_are_published_by_hand(stack):
+    record = json.loads((ROOT / "data-platform-core/tests/contracts/events.1.minimal.pass.json").read_text())
+    producer = Producer({"bootstrap.servers": stack.settings.kafka_address})
+    for number in range(2):
+        value = json.dumps(record | {"occurred_at": f"{FILES[0]}T0{number}:00:00.000000Z", "sequence": number})
+        producer.produce(TOPICS["events"], value.encode(), key=record["visitor_id"].encode())
+        assert producer.flush(30) == 0
+        wait_for(lambda: landed(stack.settings), what="what was sent to land")
+    for _ in range(2):
+        run = stack.run(PUBLISH, ends="failed")
+        assert "expect_column_values_to_be_unique" in stack.log(PUBLISH, run, "gate_silver")
+    stack.crm("publish", "--run", "twins", "events")
+    stack.run(PUBLISH)
+    with connect(stack.settings, "crm_dbt") as connection:
+        query = "select count(*), max(sequence) from warehouse.fct_events where event_id = %s"
+        assert connection.execute(query, (record["event_id"],)).fetchone() == (1, 1)
 
 
 def chromium():
