@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
@@ -183,6 +184,12 @@ def warehouse_dsn(settings: Settings, role: str) -> str:
     """The DSN of the warehouse for a role, without its password."""
     host, port = warehouse_address(settings)
     return f"postgresql://{role}@{host}:{port}/warehouse"
+
+
+def sqlalchemy_url(settings: Settings, role: str, password: str, database: str = DATABASE) -> str:
+    """The URL of a database of the server for a role, for programs that take the password in it only."""
+    host, port = warehouse_address(settings)
+    return f"postgresql+psycopg2://{role}:{quote(password, safe='')}@{host}:{port}/{database}"
 
 
 def warehouse_address(settings: Settings) -> tuple[str, int]:

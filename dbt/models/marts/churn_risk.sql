@@ -1,9 +1,6 @@
 -- by rule: how long a customer has been away, against how often they came
 with today as (
-    -- where nobody has come yet, today itself
-    select coalesce(max(started_date), {{ shop_date('now()') }}) as as_of_date
-    from {{ ref('fct_sessions') }}
-    where {{ has_come('started_date') }}
+    {{ last_visited_day() }}
 ),
 
 customers as (

@@ -1,9 +1,6 @@
 -- recency counts from the last day that the warehouse has, so that a rebuild gives the same
 with today as (
-    -- where nobody has come yet, today itself
-    select coalesce(max(started_date), {{ shop_date('now()') }}) as as_of_date
-    from {{ ref('fct_sessions') }}
-    where {{ has_come('started_date') }}
+    {{ last_visited_day() }}
 ),
 
 buyers as (

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
-from urllib.parse import quote
 
 import polars as pl
 import psycopg
@@ -28,7 +27,7 @@ from data_platform_core.ledger.stores import open_table, read_errors
 from data_platform_core.quality.docs import name_of, new_context, pages, remove_old_pages, write_page
 from data_platform_core.quality.laws import breaches, laws_of
 from data_platform_core.settings import Settings
-from data_platform_core.warehouse import connect, warehouse_dsn
+from data_platform_core.warehouse import PUBLISHER, connect, sqlalchemy_url
 from data_platform_core.windows import (
     Window,
     changes_taken,
@@ -156,11 +155,8 @@ class _Validator:
         assert marks is not None
         reached, opened = marks
         if self._source is None:
-            password = quote(self._settings.secret("publisher_password"), safe="")
-            dsn = warehouse_dsn(self._settings, "crm_publisher").replace(
-                "postgresql://crm_publisher@", f"postgresql+psycopg2://crm_publisher:{password}@"
-            )
-            self._source = self._context.data_sources.add_postgres("warehouse", connection_string=dsn)
+            url = sqlalchemy_url(self._settings, PUBLISHER, self._settings.secret("publisher_password"))
+            self._source = self._context.data_sources.add_postgres("warehouse", connection_string=url)
         since = f" where published_batch > {opened}" if opened and not whole else ""
         rows = f"select * from {table}{since}"
         asset = self._source.add_query_asset(entity, query=rows)

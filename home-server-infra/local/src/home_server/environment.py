@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 from pydantic import SecretStr
 
 from data_platform_core.settings import Settings
-from data_platform_core.warehouse import warehouse_address
+from data_platform_core.warehouse import AIRFLOW, sqlalchemy_url, warehouse_address
 from home_server.places import ROOT, SOURCES, data_dir
 from home_server.toolchain import java_home, spark_home
 
@@ -49,8 +50,6 @@ def tool_environment(settings: Settings) -> dict[str, str]:
 def airflow_environment(settings: Settings) -> dict[str, str]:
     """Airflow's configuration."""
     home = data_dir(settings, "airflow")
-    host, port = warehouse_address(settings)
-    password = settings.secret("airflow_db_password")
     words = {
         "CORE__EXECUTOR": "LocalExecutor",
         "CORE__PARALLELISM": "4",
@@ -63,7 +62,9 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
         "CORE__EXECUTION_API_SERVER_URL": f"{settings.airflow_url}/execution/",
         "CORE__DEFAULT_TIMEZONE": settings.shop_time_zone,
-        "DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://airflow:{password}@{host}:{port}/airflow",
+        "DATABASE__SQL_ALCHEMY_CONN": sqlalchemy_url(
+            settings, AIRFLOW, settings.secret("airflow_db_password"), database="airflow"
+        ),
         "API__HOST": "127.0.0.1",
         "API__PORT": str(settings.port("airflow")),
         "API__BASE_URL": settings.airflow_url,
@@ -107,5 +108,5 @@ def admin_dsn(settings: Settings) -> str:
     """The DSN of the role that may create roles and databases."""
     if settings.postgres_dsn:
         return settings.postgres_dsn
-    password = settings.secret("postgres_admin_password")
+    password = quote(settings.secret("postgres_admin_password"), safe="")
     return f"postgresql://postgres:{password}@127.0.0.1:{settings.port('postgres')}/postgres?sslmode=disable"
