@@ -1,9 +1,11 @@
 """Settings come from the environment, with defaults that fit the local stack."""
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from data_platform_core.errors import CrmError, UsageError
 from data_platform_core.settings import load_settings
+from data_platform_core.warehouse import sqlalchemy_url
 
 
 @pytest.fixture(autouse=True)
@@ -61,3 +63,8 @@ def test_a_slip_of_the_hand_in_a_name_is_told(monkeypatch):
     monkeypatch.delenv("CRM_PORT_OFSET")
     monkeypatch.setenv("CRM_WAREHOUSE_PORT", "5432")  # dbt's, of ours
     load_settings()
+
+
+def test_a_password_of_any_characters_reaches_the_database():
+    url = make_url(sqlalchemy_url(load_settings(), "somebody", "p@s/s:w%rd"))
+    assert (url.username, url.password, url.database) == ("somebody", "p@s/s:w%rd", "warehouse")
