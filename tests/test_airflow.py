@@ -278,6 +278,15 @@ def test_a_run_that_takes_too_long_is_told_of(stack, webhook):
     assert "took longer than its dagrun_timeout" in told[0]["error"]
 
 
+def test_a_run_whose_logical_date_has_not_come_ends_at_once_and_says_why(stack, webhook):
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    run = stack.airflow.trigger(PUBLISH, logical_date=tomorrow)
+    assert stack.airflow.wait_for_run(PUBLISH, run, within_seconds=60) == "failed"
+    assert "has not come" in stack.airflow.run(PUBLISH, run)["note"]
+    told = wait_for(lambda: [one for one in webhook.told if one["run"] == run], what="the webhook to be told")
+    assert [(one["task"], "has not come" in one["error"]) for one in told] == [(None, True)]
+
+
 def test_a_mart_that_was_dropped_is_there_after_the_next_run(stack):
     marts = mart(stack)
     with connect(stack.settings, "crm_dbt") as connection:

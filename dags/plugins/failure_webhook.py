@@ -1,4 +1,4 @@
-"""Tells a webhook of tasks that failed for good and of runs that took too long, where CRM_ALERT_WEBHOOK names one.
+"""Tells a webhook of what failed for good, a task or a run as a whole, where CRM_ALERT_WEBHOOK names one.
 
 It gets a POST of JSON: {"dag", "run", "task", "tries", "error", "log"}; of a run, the last four but `error` are null. A
 webhook that does not answer is told in the log of the task, or the scheduler's, and changes nothing else.
@@ -34,9 +34,9 @@ def on_task_instance_failed(previous_state, task_instance, error):
 @hookimpl
 def on_dag_run_failed(dag_run, msg):
     """Airflow calls this in the scheduler, also where tasks failed, which have told of themselves."""
-    if msg != "timed_out":
+    if msg not in ("timed_out", "refused"):
         return
-    error = "the run took longer than its dagrun_timeout: a task hangs, or its logical date has not come"
+    error = dag_run.note if msg == "refused" else "the run took longer than its dagrun_timeout: a task hangs"
     _tell({"dag": dag_run.dag_id, "run": dag_run.run_id, "task": None, "tries": None, "error": error, "log": None})
 
 

@@ -25,9 +25,9 @@ class AirflowApi:
         token = self._call("POST", "/auth/token", json=login)["access_token"]
         self._http.headers["Authorization"] = f"Bearer {token}"
 
-    def trigger(self, dag: str, params: dict[str, Any] | None = None) -> str:
+    def trigger(self, dag: str, params: dict[str, Any] | None = None, logical_date: str | None = None) -> str:
         """Start a run; returns its run id."""
-        body = {"logical_date": None, "conf": params or {}}
+        body = {"logical_date": logical_date, "conf": params or {}}
         return str(self._call("POST", f"/api/v2/dags/{dag}/dagRuns", json=body)["dag_run_id"])
 
     def wait_for_dag(self, dag: str, within_seconds: float = 120.0) -> None:
