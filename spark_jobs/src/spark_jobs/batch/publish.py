@@ -140,8 +140,8 @@ def _replace(connection: psycopg.Connection, window: Window, table: DeltaTable, 
 def _put_in_place(connection: psycopg.Connection, contract: type[Record], new: str, batch: int) -> int:
     """Put a filled partition into the old one's place; returns how many rows had to go for another of their key.
 
-    Silver has a key twice only where a producer gave it to two records of different times (decision 0016); the one that
-    follows stays, as it would had they come one after the other.
+    Silver has a key twice only where a producer gave it to two records of different times (decision 0016). The one of
+    the highest sequence stays; where they are published one after the other, it is the one that came last.
     """
     statement = "select lake.put_in_place(%s, %s)"
     try:
