@@ -1,16 +1,18 @@
 """The publish brings PostgreSQL to what silver has, once, whatever breaks, repeats or runs beside it."""
 
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
 import psycopg
 import pytest
 from own_warehouse import days
+from psycopg.conninfo import make_conninfo
 
 from data_platform_core.contracts import ENTITIES
-from data_platform_core.errors import CrmError, UsageError
+from data_platform_core.errors import ComponentFailed, CrmError, UsageError
 from data_platform_core.settings import load_settings
-from data_platform_core.warehouse import connect
+from data_platform_core.warehouse import connect, prepare_warehouse
 from data_platform_core.windows import fix_window
 from home_server.environment import admin_dsn
 from spark_jobs.batch import publish as module
@@ -182,3 +184,16 @@ def test_runs_side_by_side_end_as_one(published):
         written = list(pool.map(lambda run: warehouse.publish(run, entities=["events"]), "abab"))
     assert sorted(written) == [0, 0, 0, len(second["events"])]
     assert warehouse.is_silver("events")
+
+
+def test_a_server_on_which_we_may_create_nothing_is_refused_with_what_it_takes(published):
+    server = admin_dsn(load_settings())
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute("create role guest login password 'guest'")
+    try:
+        with pytest.raises(ComponentFailed, match="must name a role that may create roles and databases"):
+            prepare_warehouse(make_conninfo(server, user="guest", password="guest"), defaultdict(str))
+    finally:
+        with psycopg.connect(server, autocommit=True) as connection:
+            connection.execute("drop role guest")
+    assert all(map(published[0].is_silver, ENTITIES))
