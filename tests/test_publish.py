@@ -50,6 +50,19 @@ def test_what_came_changed_or_went_arrives(published):
     assert warehouse.row("select count(*) > 0 from lake.deleted_keys where entity = 'orders'") == (True,)
 
 
+def test_the_planner_knows_what_was_published_just_now(published):
+    """A gate joins what is new with itself: planned for one row of half a million, it took half an hour."""
+    warehouse, second = published
+    with psycopg.connect(admin_dsn(load_settings()), dbname="warehouse") as connection:
+        connection.execute("analyze lake.events")  # as autovacuum does, when it comes round
+    (mark,) = warehouse.row("select published_batch from ops.publish_marks where entity = 'events'")
+    warehouse.append("events", second["events"])
+    warehouse.publish("second")
+    (plan,) = warehouse.row(f"explain (format json) select * from lake.events where published_batch > {mark}")
+    came = len(second["events"])
+    assert came / 2 < plan[0]["Plan"]["Plan Rows"] < came * 2
+
+
 def test_what_came_after_the_whole_is_found_by_an_index(published):
     warehouse, second = published
     (mark,) = warehouse.row("select published_batch from ops.publish_marks where entity = 'events'")

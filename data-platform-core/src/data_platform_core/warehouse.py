@@ -55,7 +55,14 @@ begin
   execute format('alter table %s attach partition %s default', parent, new);
 end $$;
 comment on function lake.put_in_place is 'Gives a filled table its key, and swaps it with what was published before.';
-revoke execute on function lake.new_partition, lake.put_in_place from public;
+create or replace function lake.take_statistics(entity text) returns void
+language plpgsql security definer set search_path = pg_catalog as $$
+begin
+  execute format('analyze %s',
+    (select inhrelid::regclass from pg_inherits where inhparent = format('lake.%I', entity)::regclass));
+end $$;
+comment on function lake.take_statistics is 'Has the planner know what was published just now.';
+revoke execute on function lake.new_partition, lake.put_in_place, lake.take_statistics from public;
 """
 _OPS = """
 create table if not exists ops.publish_runs (
@@ -260,7 +267,7 @@ def _prepare_schemas(warehouse: psycopg.Connection) -> None:
         f"grant connect, temporary on database {DATABASE} to {MODELER}",
         f"grant usage on schema lake, ops to {PUBLISHER}, {MODELER}",
         f"grant select, insert, update, delete on all tables in schema lake to {PUBLISHER}",
-        f"grant execute on function lake.new_partition, lake.put_in_place to {PUBLISHER}",
+        f"grant execute on function lake.new_partition, lake.put_in_place, lake.take_statistics to {PUBLISHER}",
         f"grant select on all tables in schema lake, ops to {MODELER}",
         f"grant insert, update, delete on ops.model_marks to {MODELER}",
         f"grant insert on ops.model_results to {MODELER}",

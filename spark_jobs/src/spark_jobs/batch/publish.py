@@ -101,6 +101,8 @@ def apply(connection: psycopg.Connection, run_id: str, window: Window, table: De
         assert row is not None
         batch = int(row[0])
         read, written = (_replace if window.is_whole else _change)(connection, window, table, batch)
+        if written:  # whoever asks for what came since a mark gets a plan for as many rows as came, also right now
+            connection.execute("select lake.take_statistics(%s)", (window.entity,))
         connection.execute(
             "insert into ops.publish_marks (entity, table_id, version, published_batch) values (%s, %s, %s, %s)"
             " on conflict (entity) do update"
