@@ -156,6 +156,26 @@ def check_numbers(warehouse, made):
         assert Realised(age, len(due), len(again), promised[f"d{age}"]).holds, age
 
 
+def test_a_model_is_never_further_than_what_it_is_built_on(warehouse):
+    """Built alone, before the model it is built on knows of an entity, or beside a second order of a status's id."""
+    first, second, *_ = days(load_settings())
+    for entity, records in first.items():
+        warehouse.append(entity, records)
+    warehouse.publish("without-events", entities=[entity for entity in GENERATED if entity != "events"])
+    warehouse.dbt("run")
+    warehouse.publish("events", entities=["events"])
+    warehouse.dbt("run", "--select", "fct_sessions")
+    id_of_another = pl.lit(first["orders"]["order_event_id"][0])
+    warehouse.append("orders", second["orders"].head(1).with_columns(order_event_id=id_of_another))
+    warehouse.publish("a-status-of-two-orders")
+    warehouse.dbt("run")
+    by_increments = warehouse.models()
+    assert len(by_increments["warehouse.fct_order_status"]) == len(first["orders"]) + 1
+    assert by_increments["warehouse.fct_sessions"]
+    warehouse.dbt("run", "--full-refresh")
+    assert by_increments == warehouse.models()
+
+
 def test_increments_by_event_time_are_noticed(warehouse, tmp_path):
     """What the test before would say of models that follow event time, as is often done: each loses what came late."""
     project = shutil.copytree(ROOT / "dbt", tmp_path / "dbt")

@@ -3,24 +3,24 @@
     again. Increments follow the publish, never event time: a late record is taken whenever it comes. -#}
 
 {% macro begin_increment() -%}
-    {#- a model is never further than what it is built on -#}
+    {#- a model is never further than what it is built on, which may know nothing of an entity yet -#}
     {%- set upstream = [] -%}
     {%- if execute -%}
-        {%- for id in model.depends_on.nodes if id in graph.nodes and graph.nodes[id].resource_type == 'model' -%}
-            {%- do upstream.append("'" ~ graph.nodes[id].relation_name ~ "'") -%}
+        {%- for id in model.depends_on.nodes if id in graph.nodes and graph.nodes[id].config.materialized != 'view' -%}
+            {%- do upstream.append("('" ~ graph.nodes[id].relation_name ~ "')") -%}
         {%- endfor -%}
     {%- endif -%}
     insert into ops.model_marks as held (model, entity, published_batch, next_batch)
-    select '{{ this }}', known.entity, 0, min(known.published_batch)
-    from (
-        select marks.entity, marks.published_batch from ops.publish_marks as marks
-        {% if upstream %}
-        union all
-        select marks.entity, marks.published_batch from ops.model_marks as marks
-        where marks.model in ({{ upstream | join(', ') }})
-        {% endif %}
-    ) as known
-    group by known.entity
+    {% if upstream %}
+    select '{{ this }}', published.entity, 0,
+        least(published.published_batch, min(coalesce(marks.published_batch, 0)))
+    from ops.publish_marks as published
+    cross join (values {{ upstream | join(', ') }}) as upstream (model)
+    left join ops.model_marks as marks on marks.model = upstream.model and marks.entity = published.entity
+    group by published.entity, published.published_batch
+    {% else %}
+    select '{{ this }}', published.entity, 0, published.published_batch from ops.publish_marks as published
+    {% endif %}
     on conflict (model, entity) do update set next_batch = excluded.next_batch
 {%- endmacro %}
 
@@ -42,9 +42,10 @@
     {% if is_incremental() %}{{ alias }}.published_batch > {{ last_batch(entity) }}{% else %}true{% endif %}
 {%- endmacro %}
 
-{% macro deleted_since(entity, part) -%}
-    {#- the `first_key`, `second_key` or `belongs_to` of what silver gave up since this model was built last -#}
-    select gone.{{ part }} from {{ ref('stg_lake__deleted_keys') }} as gone
+{% macro deleted_since(entity) -%}
+    {#- the `first_key`, `second_key` or `belongs_to`, named after the entity, of what silver gave up since this model
+        was built last -#}
+    select gone.{{ varargs | join(', gone.') }} from {{ ref('stg_lake__deleted_keys') }} as gone
     where gone.entity = '{{ entity }}' and {{ is_new(entity, 'gone') }}
 {%- endmacro %}
 
@@ -56,9 +57,9 @@
     group by gone.belongs_to
 {%- endmacro %}
 
-{% macro delete_gone(entity, column, part) -%}
-    {#- for a pre-hook: takes out the rows of what silver gave up -#}
+{% macro delete_gone(entity, key) -%}
+    {#- for a pre-hook: takes out the rows of what silver gave up, whose key is that named after it -#}
     {% if is_incremental() %}
-    delete from {{ this }} where {{ column }} in ({{ deleted_since(entity, part) }})
+    delete from {{ this }} where {{ key }} in ({{ deleted_since(entity, *varargs) }})
     {% endif %}
 {%- endmacro %}

@@ -2,13 +2,12 @@
     config(
         materialized='incremental',
         incremental_strategy='delete+insert',
-        unique_key='order_event_id',
+        unique_key=['order_id', 'order_event_id'],
         indexes=[
-            {'columns': ['order_event_id'], 'unique': true},
-            {'columns': ['order_id']},
+            {'columns': ['order_id', 'order_event_id'], 'unique': true},
             {'columns': ['published_batch'], 'type': 'brin'},
         ],
-        pre_hook="{{ delete_gone('orders', 'order_event_id', 'second_key') }}",
+        pre_hook="{{ delete_gone('orders', '(order_id, order_event_id)', 'first_key', 'second_key') }}",
     )
 }}
 -- depends_on: {{ ref('stg_lake__deleted_keys') }}
