@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import polars as pl
 import psycopg
 import pytest
+from conftest import wait_for
 from own_warehouse import days
 from psycopg.conninfo import make_conninfo
 
@@ -197,6 +198,19 @@ def test_runs_side_by_side_end_as_one(published):
         written = list(pool.map(lambda run: warehouse.publish(run, entities=["events"]), "abab"))
     assert sorted(written) == [0, 0, 0, len(second["events"])]
     assert warehouse.is_silver("events")
+
+
+def test_a_gate_that_is_told_to_end_ends_and_so_does_its_query(published, crm):
+    waiting = "select count(*) from pg_stat_activity where usename = 'crm_publisher' and wait_event_type = 'Lock'"
+    server = admin_dsn(load_settings())
+    with psycopg.connect(server, autocommit=True) as watcher, psycopg.connect(server, dbname="warehouse") as holder:
+        holder.execute("lock table lake.events in access exclusive mode")
+        gate = crm.start("gate", "--run", "told-to-end", "events")
+        wait_for(lambda: watcher.execute(waiting).fetchone() != (0,), what="the gate to ask")
+        gate.terminate()
+        gate.communicate(timeout=30)
+        assert gate.returncode == 143
+        wait_for(lambda: watcher.execute(waiting).fetchone() == (0,), 30, "its query to end")
 
 
 def test_a_server_on_which_we_may_create_nothing_is_refused_with_what_it_takes(published):

@@ -1,11 +1,12 @@
 """Settings come from the environment, with defaults that fit the local stack."""
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy.engine import make_url
 
 from data_platform_core.errors import CrmError, UsageError
 from data_platform_core.settings import load_settings
-from data_platform_core.warehouse import sqlalchemy_url
+from data_platform_core.warehouse import sqlalchemy_url, tls_words, warehouse_dsn
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +64,14 @@ def test_a_slip_of_the_hand_in_a_name_is_told(monkeypatch):
     monkeypatch.delenv("CRM_PORT_OFSET")
     monkeypatch.setenv("CRM_WAREHOUSE_PORT", "5432")  # dbt's, of ours
     load_settings()
+
+
+def test_how_the_server_is_verified_holds_for_every_role(monkeypatch):
+    monkeypatch.setenv("CRM_POSTGRES_DSN", "postgresql://a:b@db.example/x?sslmode=verify-full&sslrootcert=/a/ca.pem")
+    settings, said = load_settings(), {"sslmode": "verify-full", "sslrootcert": "/a/ca.pem"}
+    assert dict(make_url(sqlalchemy_url(settings, "somebody", "secret")).query) == said
+    assert said.items() <= conninfo_to_dict(warehouse_dsn(settings, "crm_dbt")).items()
+    assert tls_words(settings) == said
 
 
 def test_a_password_of_any_characters_reaches_the_database():

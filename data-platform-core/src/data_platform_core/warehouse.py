@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import psycopg
 from psycopg import sql
@@ -190,13 +190,13 @@ def connect(settings: Settings, role: str = "crm_publisher") -> psycopg.Connecti
 def warehouse_dsn(settings: Settings, role: str) -> str:
     """The DSN of the warehouse for a role, without its password."""
     host, port = warehouse_address(settings)
-    return f"postgresql://{role}@{host}:{port}/warehouse"
+    return f"postgresql://{role}@{host}:{port}/warehouse{_query(settings)}"
 
 
 def sqlalchemy_url(settings: Settings, role: str, password: str, database: str = DATABASE) -> str:
     """The URL of a database of the server for a role, for programs that take the password in it only."""
     host, port = warehouse_address(settings)
-    return f"postgresql+psycopg2://{role}:{quote(password, safe='')}@{host}:{port}/{database}"
+    return f"postgresql+psycopg2://{role}:{quote(password, safe='')}@{host}:{port}/{database}{_query(settings)}"
 
 
 def warehouse_address(settings: Settings) -> tuple[str, int]:
@@ -205,6 +205,17 @@ def warehouse_address(settings: Settings) -> tuple[str, int]:
         parts = psycopg.conninfo.conninfo_to_dict(settings.postgres_dsn)
         return str(parts.get("host", "127.0.0.1")), int(parts.get("port") or 5432)
     return "127.0.0.1", settings.port("postgres")
+
+
+def tls_words(settings: Settings) -> dict[str, str]:
+    """How the connection is secured: what CRM_POSTGRES_DSN says of it holds for every role."""
+    said = psycopg.conninfo.conninfo_to_dict(settings.postgres_dsn or "")
+    return {name: str(said[name]) for name in ("sslmode", "sslrootcert", "sslcert", "sslkey") if name in said}
+
+
+def _query(settings: Settings) -> str:
+    words = tls_words(settings)
+    return f"?{urlencode(words)}" if words else ""
 
 
 def prepare_warehouse(admin_dsn: str, passwords: Mapping[str, str]) -> None:
@@ -221,6 +232,8 @@ def prepare_warehouse(admin_dsn: str, passwords: Mapping[str, str]) -> None:
         with psycopg.connect(admin_dsn, autocommit=True, connect_timeout=10) as server:
             for role in (PUBLISHER, MODELER, AIRFLOW):
                 _ensure_role(server, role, passwords[role])
+            for role in (PUBLISHER, MODELER):  # a query ends with the task that asked
+                server.execute(f"alter role {role} set client_connection_check_interval = '5s'")  # type: ignore[arg-type]
             _ensure_database(server, DATABASE, owner=None)
             _ensure_database(server, "airflow", owner=AIRFLOW)
             server.execute("revoke all on database airflow from public")

@@ -16,6 +16,8 @@ from typing import Any, Literal
 import polars as pl
 import psycopg
 import pyarrow.compute as pc
+from psycopg2.extensions import set_wait_callback
+from psycopg2.extras import wait_select
 from rich.table import Table
 
 from data_platform_core.contracts import CONTRACTS, ENTITIES, Record
@@ -155,6 +157,7 @@ class _Validator:
         assert marks is not None
         reached, opened = marks
         if self._source is None:
+            set_wait_callback(wait_select)  # in libpq it would not hear that its task is to end, until a query does
             url = sqlalchemy_url(self._settings, PUBLISHER, self._settings.secret("publisher_password"))
             self._source = self._context.data_sources.add_postgres("warehouse", connection_string=url)
         since = f" where published_batch > {opened}" if opened and not whole else ""

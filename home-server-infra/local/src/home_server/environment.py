@@ -10,7 +10,7 @@ from urllib.parse import quote
 from pydantic import SecretStr
 
 from data_platform_core.settings import Settings
-from data_platform_core.warehouse import AIRFLOW, sqlalchemy_url, warehouse_address
+from data_platform_core.warehouse import AIRFLOW, sqlalchemy_url, tls_words, warehouse_address
 from home_server.places import ROOT, SOURCES, data_dir
 from home_server.toolchain import java_home, spark_home
 
@@ -38,6 +38,7 @@ def tool_environment(settings: Settings) -> dict[str, str]:
         "ANSIBLE_CONFIG": str(ROOT / "ansible" / "ansible.cfg"),
         "CRM_WAREHOUSE_HOST": host,
         "CRM_WAREHOUSE_PORT": str(port),
+        **{f"PG{name.upper()}": value for name, value in tls_words(settings).items()},  # dbt's, by libpq
         # dbt keeps what is named so out of its logs
         "DBT_ENV_SECRET_WAREHOUSE_PASSWORD": settings.secret("dbt_password"),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "False",
