@@ -20,7 +20,6 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -60,17 +59,19 @@ def run(settings: Settings, console: Console) -> list[Measure]:
         copied, loaded, replayed = _medians(
             [_copy_and_publish(own, file, rows, f"round-{number}") for number in range(ROUNDS)]
         )
-        others = {entity: _timed(lambda entity=entity: _publish(own, "first", entity)) for entity in OTHERS}
+        others = {entity: _publish(own, "first", entity) for entity in OTHERS}
         modelled = _timed(lambda: _dbt(own, "run"))
         _at_rest(own, "vacuum analyze")
         refreshed = _timed(lambda: _dbt(own, "run", "--full-refresh"))
-        published, increment = _medians([_one_day_more(own, folder, day) for day in NEXT])
+        all_looked = _timed(lambda: crm("gate", "--run", "all"))
+        published, looked, increment = _medians([_one_day_more(own, folder, day) for day in NEXT])
         idle, own_cpu = _medians([_idle(own) for _ in range(ROUNDS)])
+        built = _timed(lambda: _dbt(own, "build"))
         _, one_cpu = _medians([_idle(own, "--select", "stg_lake__profiles") for _ in range(ROUNDS)])
     told = {"COPY": copied, "publish events": loaded, "replay": replayed,
             **{f"publish {name}": seconds for name, seconds in others.items()}, "models": modelled,
-            "full refresh": refreshed, "a day: publish": published, "a day: models": increment,
-            "models, nothing new": idle}  # fmt: skip
+            "full refresh": refreshed, "gate of all": all_looked, "a day: publish": published, "a day: gate": looked,
+            "a day: models": increment, "models, nothing new": idle, "build and test all": built}  # fmt: skip
     console.print("[dim]" + ", ".join(f"{name} {seconds:,.1f} s" for name, seconds in told.items()) + "[/dim]")
     whole = loaded + sum(others.values()) + modelled
     return [
@@ -86,21 +87,21 @@ def _copy_and_publish(own: Settings, file: Path, rows: int, name: str) -> tuple[
     """Seconds of a COPY, of a first load and of a replay of all events."""
     with psycopg.connect(admin_dsn(own), dbname=DATABASE) as connection:  # as if nothing had been published
         connection.execute("truncate lake.events, lake.deleted_keys, ops.publish_marks, ops.publish_runs")
-    copy = _copied(own, file, rows)
     _at_rest(own)
-    copied = _timed(copy)
+    copied = _copied(own, file, rows)
     _at_rest(own)
-    loaded = _timed(lambda: _publish(own, f"{name}-first", "events"))
+    loaded = _publish(own, f"{name}-first", "events")
     _at_rest(own)
-    return copied, loaded, _timed(lambda: _publish(own, f"{name}-again", "events", whole=True))
+    return copied, loaded, _publish(own, f"{name}-again", "events", whole=True)
 
 
-def _one_day_more(own: Settings, folder: Path, day: str) -> tuple[float, float]:
-    """Seconds that publishing a day takes, and building all models with it."""
+def _one_day_more(own: Settings, folder: Path, day: str) -> tuple[float, float, float]:
+    """Seconds that publishing a day takes, its gate, and building all models with it."""
     _make(own, folder, day, day)
     _at_rest(own, "vacuum analyze")
-    published = _timed(lambda: [_publish(own, day, entity) for entity in GENERATED])
-    return published, _timed(lambda: _dbt(own, "run"))
+    published = sum(_publish(own, day, entity) for entity in GENERATED)
+    looked = _timed(lambda: crm("gate", "--run", day))
+    return published, looked, _timed(lambda: _dbt(own, "run"))
 
 
 def _idle(own: Settings, *chosen: str) -> tuple[float, float]:
@@ -145,34 +146,39 @@ def _as_csv(own: Settings) -> Path:
     return target
 
 
-def _copied(own: Settings, file: Path, rows: int) -> Callable[[], None]:
-    """PostgreSQL's own COPY of a file into a bare table."""
-    server = partial(psycopg.connect, admin_dsn(own), dbname=DATABASE)  # the publisher may make no tables
-    with server() as connection:
-        connection.execute(f"create table lake.bare (like {published_table('events')})")  # type: ignore[arg-type]
-        connection.execute("alter table lake.bare drop column published_batch, drop column published_at")
-
-    def copy() -> None:
-        with server() as connection, file.open("rb") as source:
-            with connection.cursor().copy("copy lake.bare from stdin with (format csv, header)") as target:
+def _copied(own: Settings, file: Path, rows: int) -> float:
+    """Seconds of PostgreSQL's own COPY of a file into a bare table."""
+    table = published_table("events")
+    with psycopg.connect(admin_dsn(own), dbname=DATABASE) as server:  # the publisher may make no tables
+        server.execute(f"create table lake.bare (like {table})")  # type: ignore[arg-type]
+        server.execute("alter table lake.bare drop column published_batch, drop column published_at")
+        server.commit()
+        started = time.monotonic()
+        with file.open("rb") as source:
+            with server.cursor().copy("copy lake.bare from stdin with (format csv, header)") as target:
                 while part := source.read(2**20):
                     target.write(part)
-            held = connection.execute("select count(*) from lake.bare").fetchone()
-            if held != (rows,):
-                raise CrmError(f"{rows:,} rows in, {held} out: no figure counts")
-            connection.execute("drop table lake.bare")
+        server.commit()
+        seconds = time.monotonic() - started
+        held = server.execute("select count(*) from lake.bare").fetchone()
+        server.execute("drop table lake.bare")
+    if held != (rows,):
+        raise CrmError(f"{rows:,} rows in, {held} out: no figure counts")
+    return seconds
 
-    return copy
 
-
-def _publish(own: Settings, run_id: str, entity: str, whole: bool = False) -> None:
+def _publish(own: Settings, run_id: str, entity: str, whole: bool = False) -> float:
+    """Seconds that a publish takes."""
     with connect(own) as connection:
         table = DeltaTable(str(own.stack_dir / "silver" / entity))
+        started = time.monotonic()
         done = apply(connection, run_id, fix_window(connection, table, run_id, entity, whole), table)
+        seconds = time.monotonic() - started
         count = connection.execute(f"select count(*) from {published_table(entity)}").fetchone()  # type: ignore[arg-type]
     held = table.to_pyarrow_dataset().count_rows()
     if (entity == "events" and not done.rows_written) or count != (held,):  # a day may change no product
         raise CrmError(f"{held:,} rows of {entity} in silver, {count} published: no figure counts")
+    return seconds
 
 
 def _dbt(own: Settings, *words: str) -> None:

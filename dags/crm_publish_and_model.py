@@ -5,7 +5,7 @@ takes the very lake versions it took before, and changes nothing that is there a
 
 When `gate_silver` fails: nothing was published. When `publish` fails: nothing of the entity at hand was written. When
 `gate_published` fails: the marts stay as they were. Each log, and the gates' page, names the rows and the way back
-(runbook gate-closed); then clear the task or trigger a new run.
+(runbook gate-closed); then trigger a new run.
 When `model` fails: the page of `show_warehouse` or `show_marts` names the model or the test.
 """
 

@@ -6,11 +6,11 @@ with signups as (
     where is_current
 ),
 
--- what the warehouse has of the days: one event of long ago does not stand for the years after it
+-- what the warehouse has of the days that are over: one event of long ago does not stand for the years after it
 days as (
     select distinct started_date
     from {{ ref('fct_sessions') }}
-    where {{ has_come('started_date') }}
+    where started_date < {{ shop_date('now()') }}
 ),
 
 ages as (

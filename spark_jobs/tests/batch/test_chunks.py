@@ -14,10 +14,10 @@ def test_a_window_is_cut_into_chunks_that_have_been(monkeypatch):
 
     app = typer.Typer()
     app.command()(chunks_command)
-    told = json.loads(chunks("2026-01-01", "2026-01-05", "--days", "3", "orders", "events").stdout)
+    told = json.loads(chunks("2026-01-01", "2026-01-05", "--days", "3", "orders", "profiles").stdout)
     assert [(one["ENTITY"], one["FIRST"], one["LAST"]) for one in told] == [
-        ("orders", "2026-01-01", "2026-01-03"), ("events", "2026-01-01", "2026-01-03"),
-        ("orders", "2026-01-04", "2026-01-05"), ("events", "2026-01-04", "2026-01-05"),
+        ("profiles", "2026-01-01", "2026-01-03"), ("orders", "2026-01-01", "2026-01-03"),
+        ("profiles", "2026-01-04", "2026-01-05"), ("orders", "2026-01-04", "2026-01-05"),
     ]  # fmt: skip
     assert "the first day comes after the last" in str(chunks("2026-01-02", "2026-01-01").exception)
     assert "more than the 1,000 Airflow maps" in str(chunks("2023-01-01", "2026-01-01", "--days", "1").exception)

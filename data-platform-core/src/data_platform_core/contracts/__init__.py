@@ -20,12 +20,12 @@ MASTERS: tuple[str, ...] = tuple(entity for entity, contract in CONTRACTS.items(
 
 
 def known_entities(names: Iterable[str]) -> tuple[str, ...]:
-    """The entities that are named; all where none is.
+    """The entities that are named, each once; all where none is.
 
     Raises:
         UsageError: names what is none, and those that there are.
     """
-    named = tuple(names)
+    named = tuple(dict.fromkeys(names))
     unknown = sorted(set(named) - set(ENTITIES))
     if unknown:
         raise UsageError(f"no entity {', '.join(unknown)}: there are {', '.join(ENTITIES)}")
