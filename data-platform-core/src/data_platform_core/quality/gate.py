@@ -91,6 +91,7 @@ def run_gate(
     """
     try:
         with connect(settings) as connection:  # first of all: its error is a sentence
+            connection.autocommit = True  # what the run takes is fixed for good before it is read
             validator = _Validator(settings, run_id, layer)
             reached = {}
             for entity in entities:

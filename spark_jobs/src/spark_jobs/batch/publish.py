@@ -64,6 +64,7 @@ def publish(settings: Settings, run_id: str, entities: Iterable[str], whole: boo
     """
     try:
         with connect(settings) as connection:
+            connection.autocommit = True  # what the run takes is fixed for good before it is read
             done = (_publish_entity(connection, settings, run_id, entity, whole) for entity in entities)
             return [published for published in done if published is not None]
     except psycopg.Error as error:
