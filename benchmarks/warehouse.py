@@ -154,10 +154,10 @@ def _copied(own: Settings, file: Path, rows: int) -> float:
         server.execute("alter table lake.bare drop column published_batch, drop column published_at")
         server.commit()
         started = time.monotonic()
-        with file.open("rb") as source:
-            with server.cursor().copy("copy lake.bare from stdin with (format csv, header)") as target:
-                while part := source.read(2**20):
-                    target.write(part)
+        statement = "copy lake.bare from stdin with (format csv, header)"
+        with file.open("rb") as source, server.cursor().copy(statement) as target:
+            while part := source.read(2**20):
+                target.write(part)
         server.commit()
         seconds = time.monotonic() - started
         held = server.execute("select count(*) from lake.bare").fetchone()

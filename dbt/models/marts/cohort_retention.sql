@@ -6,7 +6,7 @@ with signups as (
     where is_current
 ),
 
--- what the warehouse has of the days that are over: one event of long ago does not stand for the years after it
+-- what the warehouse has of days that are over: an event of long ago does not stand for the years after it
 days as (
     select distinct started_date
     from {{ ref('fct_sessions') }}
