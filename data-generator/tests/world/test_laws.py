@@ -45,6 +45,7 @@ def lived(busy):
                 pl.col("customer_id").first(),
                 *((pl.col("event_type") == kind).any().alias(kind) for kind in STAGES),
                 records=pl.len(),
+                began=pl.col("occurred_at").min(),
             )
         )
     until = int(busy.day_starts[DAYS])
@@ -117,8 +118,9 @@ def test_cohorts_are_what_visits_show(busy, lived):
 
 def test_the_conversion_contract_holds(busy, lived):
     """By each customer's first session, since sessions of one customer need not be independent of each other."""
-    sessions = lived["sessions"].unique("session_id")
-    known = sessions.filter(pl.col("customer_id").is_not_null()).unique("customer_id", keep="first")
+    sessions = lived["sessions"].sort("began", "session_id").unique("session_id", keep="first", maintain_order=True)
+    known = sessions.filter(pl.col("customer_id").is_not_null())
+    known = known.unique("customer_id", keep="first", maintain_order=True)
     viewed, carted, checked = (known.filter(pl.col(kind)) for kind in ("click", "add_to_cart", "checkout"))
     within(len(viewed), len(known), busy.funnel.view)
     within(len(carted), len(viewed), busy.funnel.cart)
