@@ -2,7 +2,9 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from data_platform_core.contracts import CONTRACTS
+from data_platform_core.cli.quality import gate_command
+from data_platform_core.contracts import CONTRACTS, known_entities
+from data_platform_core.errors import UsageError
 from data_platform_core.quality.gate import _last_changes
 from data_platform_core.windows import Window
 
@@ -40,3 +42,9 @@ def test_joined_files_leave_nothing_to_look_at(place):
     table = DeltaTable(place)
     window = Window("events", "id", table.version() - 1, table.version())
     assert list(_last_changes(table, window, CONTRACTS["events"])) == []
+
+
+def test_what_a_gate_cannot_look_at_is_refused_and_what_is_named_twice_is_looked_at_once():
+    with pytest.raises(UsageError, match="--whole is of what is published"):
+        gate_command("run", layer="silver", whole=True)
+    assert known_entities(["events", "orders", "events"]) == ("events", "orders")

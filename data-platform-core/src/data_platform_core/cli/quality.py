@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from data_platform_core.contracts import known_entities
+from data_platform_core.errors import UsageError
 from data_platform_core.settings import load_settings
 
 
@@ -27,6 +28,8 @@ def gate_command(
     """
     from data_platform_core.quality.gate import run_gate  # heavy: only where it is used
 
+    if whole and layer == "silver":
+        raise UsageError("--whole is of what is published: the gate of silver looks at what its run is about to take")
     opened = run_gate(load_settings(), run, layer, known_entities(entities or ()), whole)
     typer.echo(f"the gate of {layer} is open: {opened.expectations} expectations met")
     typer.echo(opened.page)
