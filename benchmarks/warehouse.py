@@ -11,6 +11,8 @@ On a stack of its own with PostgreSQL only; silver is written here, by delta-rs,
   done first (`vacuum analyze`), not beside it.
 - `CPU of dbt's own process`: what a run of all models with nothing new costs beside the warehouse's work, against a
   run of one view; medians of three.
+
+Told beside them: what a day's gate takes, that of all, and `dbt build`, which tests as well.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ EVENTS_PER_DAY = 28_000
 
 
 def run(settings: Settings, console: Console) -> list[Measure]:
-    """Measure all of it; takes about twenty minutes."""
+    """Measure all of it; takes about half an hour."""
     with own_stack(settings, EVENTS_PER_DAY, customers=100_000, components=("postgres",)) as own:
         folder = own.stack_dir / "files"
         _make(own, folder, FIRST, LAST)

@@ -7,20 +7,20 @@
     {%- set upstream = [] -%}
     {%- if execute -%}
         {%- for id in model.depends_on.nodes if id in graph.nodes and graph.nodes[id].config.materialized != 'view' -%}
-            {%- do upstream.append("('" ~ graph.nodes[id].relation_name ~ "')") -%}
+            {%- do upstream.append(graph.nodes[id].relation_name) -%}
         {%- endfor -%}
     {%- endif -%}
     insert into ops.model_marks as held (model, entity, published_batch, next_batch)
-    {% if upstream %}
-    select '{{ this }}', published.entity, 0,
-        least(published.published_batch, min(coalesce(marks.published_batch, 0)))
+    select '{{ this }}', published.entity, 0, least(
+        published.published_batch
+        {%- for parent in upstream %},
+        coalesce((
+            select marks.published_batch from ops.model_marks as marks
+            where marks.model = '{{ parent }}' and marks.entity = published.entity
+        ), 0)
+        {%- endfor %}
+    )
     from ops.publish_marks as published
-    cross join (values {{ upstream | join(', ') }}) as upstream (model)
-    left join ops.model_marks as marks on marks.model = upstream.model and marks.entity = published.entity
-    group by published.entity, published.published_batch
-    {% else %}
-    select '{{ this }}', published.entity, 0, published.published_batch from ops.publish_marks as published
-    {% endif %}
     on conflict (model, entity) do update set next_batch = excluded.next_batch
 {%- endmacro %}
 

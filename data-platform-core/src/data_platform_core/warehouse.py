@@ -239,13 +239,10 @@ def prepare_warehouse(admin_dsn: str, passwords: Mapping[str, str]) -> None:
             server.execute("revoke all on database airflow from public")
         with psycopg.connect(admin_dsn, dbname=DATABASE) as warehouse:
             _prepare_schemas(warehouse)
-    except psycopg.errors.InsufficientPrivilege as error:
-        raise ComponentFailed(
-            f"the warehouse could not be prepared: {str(error).strip()}; CRM_POSTGRES_DSN must name a role that may "
-            "create roles and databases"
-        ) from None
     except psycopg.Error as error:
-        raise ComponentFailed(f"the warehouse could not be prepared: {str(error).strip()}") from None
+        may_not = isinstance(error, psycopg.errors.InsufficientPrivilege)
+        hint = "; CRM_POSTGRES_DSN must name a role that may create roles and databases" if may_not else ""
+        raise ComponentFailed(f"the warehouse could not be prepared: {str(error).strip()}{hint}") from None
 
 
 def _prepare_schemas(warehouse: psycopg.Connection) -> None:
