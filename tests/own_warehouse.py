@@ -50,6 +50,11 @@ class Warehouse:
     def silver(self, entity):
         return DeltaTable(self._place(entity))
 
+    def held(self, entity, names):
+        """Which values of these columns silver has, in order."""
+        table = self.silver(entity).to_pyarrow_dataset().to_table(columns=names)
+        return sorted(pl.DataFrame(table).drop_nulls().unique().rows())
+
     def is_silver(self, entity):
         """Whether what is published of an entity is what silver has, record by record."""
         contract = CONTRACTS[entity]

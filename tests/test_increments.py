@@ -26,6 +26,8 @@ def test_daily_increments_are_a_full_refresh(warehouse):
     for number, day in enumerate(made):
         for entity, records in day.items():
             warehouse.append(entity, records)
+            warehouse.append(entity, records[7::100])  # one in a hundred comes again: the same day, and the next
+            warehouse.append(entity, made[number - 1][entity][11::100] if number else records[:0])
         if number == 0:  # who chooses entities in the form has orders, and no visit yet
             warehouse.publish("without-events", entities=[entity for entity in GENERATED if entity != "events"])
             warehouse.dbt("run")
