@@ -6,10 +6,13 @@ import subprocess
 import time
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from data_platform_core.settings import load_settings
+from data_platform_core.warehouse import DATABASE
 from home_server.airflow_api import AirflowApi
+from home_server.environment import admin_dsn
 
 ROOT = Path(__file__).parents[1]
 
@@ -67,13 +70,30 @@ def own_stack(crm, monkeypatch, tmp_path):
     crm("reset", "--yes")
 
 
+@pytest.fixture(scope="session")
+def warehouse_words(crm, tmp_path_factory):
+    """The settings of a PostgreSQL for tests that need no more, and of a small world; it runs until the last of them."""
+    words = {
+        "CRM_STACK": str(tmp_path_factory.mktemp("warehouse") / "stack"),
+        "CRM_PORT_OFFSET": str(int(os.environ["CRM_PORT_OFFSET"]) + 450),
+        "CRM_WORLD_CUSTOMERS": "400",
+        "CRM_WORLD_PRODUCTS": "12",
+        "CRM_WORLD_EVENTS_PER_DAY": "700",
+    }
+    crm("up", "postgres", env=words)
+    yield words
+    crm("reset", "--yes", env=words)
+
+
 @pytest.fixture
-def warehouse(crm, own_stack, monkeypatch, tmp_path):
-    """A warehouse of its own, of a small world."""
+def warehouse(crm, warehouse_words, monkeypatch, tmp_path):
+    """An empty warehouse, and silver of its own."""
     from own_warehouse import Warehouse
 
-    for name, value in {"CUSTOMERS": 400, "PRODUCTS": 12, "EVENTS_PER_DAY": 700}.items():
-        monkeypatch.setenv(f"CRM_WORLD_{name}", str(value))
+    for name, value in warehouse_words.items():
+        monkeypatch.setenv(name, value)
+    with psycopg.connect(admin_dsn(load_settings()), autocommit=True) as server:
+        server.execute(f"drop database {DATABASE} with (force)")
     crm("up", "postgres")
     return Warehouse(load_settings(), tmp_path)
 

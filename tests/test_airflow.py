@@ -215,12 +215,17 @@ def test_the_watch_starts_again_what_is_stuck(stack):
 
 def test_the_quality_report_looks_at_all_that_is_published(stack):
     run = stack.run("crm_quality_report")
-    assert stack.states("crm_quality_report", run) == {("gate_published", -1): "success", ("audit", -1): "skipped"}
+    states = {"gate_published": "success", "test_staging": "success", "audit": "skipped"}
+    assert stack.states("crm_quality_report", run) == {(task, -1): state for task, state in states.items()}
+    tested = "select distinct run_id from ops.model_results where kind = 'test' and layer = 'staging'"
+    with connect(stack.settings) as connection:  # all rows are looked at here, and not by the hourly run
+        assert connection.execute(tested).fetchall() == [(run,)]
     change(stack, "update lake.events set device = 'toaster' where sequence = (select min(sequence) from lake.events)")
     run = stack.run("crm_quality_report", ends="failed")
     assert "expect_column_values_to_be_in_set on lake.events.device" in stack.log(
         "crm_quality_report", run, "gate_published"
     )
+    assert stack.states("crm_quality_report", run)["test_staging", -1] == "failed"
     page = stack.page("crm_quality_report", run, "gate_published")
     assert "expect_column_values_to_be_in_set" in page and "no" in page
     stack.crm("publish", "--run", "mended", "--whole", "events")

@@ -57,6 +57,7 @@ def test_a_build_keeps_what_became_of_every_model_and_test_beside_its_model(ware
         assert model == "sources" or (ROOT / "dbt" / "models" / layer / f"{model}.sql").exists(), node
 
 
+@pytest.mark.drill
 def test_runs_side_by_side_leave_what_the_next_run_makes_whole(warehouse):
     """Airflow runs one at a time; one by hand beside it may fail on a name that the other has just taken."""
     first, second = days(load_settings())[:2]

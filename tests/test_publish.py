@@ -100,6 +100,19 @@ def test_the_gate_goes_by_the_time_from_which_a_version_holds(crm, published):
     assert "expect_column_pair_values_a_to_be_greater_than_b on lake.profiles" in closed
 
 
+def test_results_of_ninety_days_are_kept(crm, published):
+    warehouse, _ = published
+    verdict = "('old', 'events', now() - interval '{} days', 'e', true, 0, '[]')"
+    columns = "run_id, entity, checked_at, expectation, success, failed_rows, failed_keys"
+    execute(f"insert into ops.gate_results ({columns}) values {verdict.format(91)}, {verdict.format(89)}")
+    columns = "run_id, node, kind, layer, model, status, seconds, ended_at"
+    result = "('old', 'n', 'model', 'marts', 'm', 'success', 1, now() - interval '{} days')"
+    execute(f"insert into ops.model_results ({columns}) values {result.format(91)}, {result.format(89)}")
+    crm("gate", "--run", "new", "products")
+    for table in ("gate_results", "model_results"):
+        assert warehouse.row(f"select count(*) from ops.{table} where run_id = 'old'") == (1,), table
+
+
 def test_a_table_of_another_version_is_named(crm, warehouse):
     with psycopg.connect(admin_dsn(load_settings()), dbname="warehouse") as admin:
         admin.execute("alter table lake.profiles drop column effective_at")

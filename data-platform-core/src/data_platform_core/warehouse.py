@@ -107,7 +107,7 @@ create table if not exists ops.gate_results (
   failed_keys jsonb not null
 );
 alter table ops.gate_results add column if not exists layer text not null default 'published';
-comment on table ops.gate_results is 'One row per expectation and gate run.';
+comment on table ops.gate_results is 'One row per expectation and gate run of the last 90 days.';
 create table if not exists ops.gate_marks (
   entity text primary key,
   published_batch bigint not null
@@ -126,7 +126,7 @@ create table if not exists ops.model_results (
   ended_at timestamptz not null default now()
 );
 create index if not exists model_results_run_id on ops.model_results (run_id);
-comment on table ops.model_results is 'One row per model, test or other node and run of dbt.';
+comment on table ops.model_results is 'One row per model, test or other node and run of dbt, of the last 90 days.';
 create table if not exists ops.requests (
   id bigint generated always as identity primary key,
   kind text not null,
@@ -282,6 +282,7 @@ def _prepare_schemas(warehouse: psycopg.Connection) -> None:
         f"grant insert, update, delete on ops.model_marks to {MODELER}",
         f"grant insert on ops.model_results to {MODELER}",
         f"grant select, insert, update on all tables in schema ops to {PUBLISHER}",
+        f"grant delete on ops.gate_results, ops.model_results to {PUBLISHER}",
         f"grant usage on all sequences in schema ops to {PUBLISHER}",
     ):
         execute(statement)  # type: ignore[arg-type]

@@ -22,7 +22,9 @@ class Law:
     """SQL: which of them break it"""
 
 
-_SIGNED_UP = "select min(p.signed_up_at) from lake.profiles p where p.customer_id = r.customer_id"
+_NOT_SIGNED_UP = (
+    "not exists (select from lake.profiles p where p.customer_id = r.customer_id and p.signed_up_at <= r.{})"
+)
 
 LAWS = (
     Law(
@@ -30,7 +32,7 @@ LAWS = (
         "orders",
         "Every order refers to a customer who had signed up by then.",
         "true",
-        f"not coalesce(r.ordered_at >= ({_SIGNED_UP}), false)",
+        _NOT_SIGNED_UP.format("ordered_at"),
     ),
     Law(
         "order_of_products",
@@ -52,7 +54,7 @@ LAWS = (
         "events",
         "A customer acts only after signing up.",
         "r.customer_id is not null",
-        f"not coalesce(r.occurred_at >= ({_SIGNED_UP}), false)",
+        _NOT_SIGNED_UP.format("occurred_at"),
     ),
 )
 
@@ -67,7 +69,7 @@ def breaches(law: Law, key: tuple[str, ...], budget: float) -> str:
     keys = ", ".join(f"r.{name}" for name in key)
     return (
         "with rows_at_hand as (select * from {batch}),"  # which Great Expectations gives a name of its own
-        f" concerned as (select {keys}, ({law.broken}) as is_broken from rows_at_hand r where {law.concerned})"
-        f" select {keys} from concerned r where r.is_broken and"
-        f" (select count(*) filter (where c.is_broken) > {budget} * count(*) from concerned c)"
+        f" broken as (select {keys} from rows_at_hand r where {law.concerned} and {law.broken})"
+        " select * from broken where (select count(*) from broken) >"
+        f" {budget} * (select count(*) from rows_at_hand r where {law.concerned})"
     )
