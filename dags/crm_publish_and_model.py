@@ -60,7 +60,7 @@ def crm_publish_and_model():
             profile_config=PROFILE,
             dbt_executable_path="dbt",
             full_refresh="{{ params.full_refresh }}",
-            exclude="resource_type:test,path:models/staging",  # of new rows the gate has said the same; of all, nightly
+            exclude="resource_type:test,path:models/staging",  # they look at all rows: nightly
             install_deps=False,
             env={"CRM_RUN": "{{ run_id }}"},
             append_env=True,

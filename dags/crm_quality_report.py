@@ -37,6 +37,7 @@ def crm_quality_report():
         task_id="test_staging",
         bash_command="dbt build --select path:models/staging",
         cwd=str(DBT),
+        retries=1,  # another run may be at the same views
         env={"CRM_RUN": "{{ run_id }}"},
         append_env=True,
     )

@@ -93,7 +93,7 @@ def warehouse(crm, warehouse_words, monkeypatch, tmp_path):
     for name, value in warehouse_words.items():
         monkeypatch.setenv(name, value)
     with psycopg.connect(admin_dsn(load_settings()), autocommit=True) as server:
-        server.execute(f"drop database {DATABASE} with (force)")
+        server.execute(f"drop database if exists {DATABASE} with (force)")
     crm("up", "postgres")
     return Warehouse(load_settings(), tmp_path)
 

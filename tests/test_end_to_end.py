@@ -4,6 +4,7 @@ The tests share one stack and run in their order: each leaves it whole for the n
 """
 
 import json
+import re
 import stat
 import subprocess
 from collections import Counter
@@ -286,7 +287,11 @@ def test_a_triggered_run_brings_exact_sums_into_the_marts_and_shows_what_it_did(
     }.items():
         page = airflow.page(airflow.links(DAG, run, task)["Page"])
         assert [word for word in words if word not in page] == [], task
-    assert "Data Docs" in airflow.page(airflow.links(DAG, run, "gate_published")["Page"])
+    for task in ("gate_silver", "gate_published"):
+        page = airflow.page(airflow.links(DAG, run, task)["Page"])
+        found = set(re.findall(r'href="../../(validations/[^"]+)"', page))
+        assert found, task
+        assert all("Validation Result" in airflow.page(f"/quality/{link}") for link in found), task
     assert "Validation Results" in airflow.page("/quality/index.html")
     assert httpx.get(f"{settings.airflow_url}/quality/index.html", trust_env=False).status_code == 401
 

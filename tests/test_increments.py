@@ -148,6 +148,8 @@ def check_numbers(warehouse, made):
     born = (
         made["profiles"].select("customer_id", pl.col("signed_up_at").alias("at")).unique().select("customer_id", day)
     )
+    query = "select holiday_name from warehouse.dim_date where is_holiday and date_day in ('2026-10-09', '2026-10-08')"
+    assert warehouse.row(query) == ("Hangul Day",)
     first, last = came["day"].min(), came["day"].max()
     promised = asdict(world_of(load_settings()).retention)
     for age in (1, 7):

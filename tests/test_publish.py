@@ -1,5 +1,6 @@
 """The publish brings PostgreSQL to what silver has, once, whatever breaks, repeats or runs beside it."""
 
+import re
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,7 +12,9 @@ from own_warehouse import days
 from psycopg.conninfo import make_conninfo
 
 from data_platform_core.contracts import ENTITIES
-from data_platform_core.errors import ComponentFailed, CrmError, UsageError
+from data_platform_core.errors import ComponentFailed, CrmError, GateFailed, UsageError
+from data_platform_core.quality import gate
+from data_platform_core.quality.docs import pages
 from data_platform_core.settings import load_settings
 from data_platform_core.warehouse import connect, prepare_warehouse
 from data_platform_core.windows import fix_window
@@ -98,6 +101,54 @@ def test_the_gate_goes_by_the_time_from_which_a_version_holds(crm, published):
     execute("update lake.profiles set effective_at = occurred_at + interval '1 hour'")
     closed = crm(*published_gate, "later-than-it-says", fails=True).stderr
     assert "expect_column_pair_values_a_to_be_greater_than_b on lake.profiles" in closed
+
+
+def test_a_gate_of_all_lets_nothing_through(crm, published):
+    """Of all rows 2% are many more than of those that are new, which the next hourly gate is to look at."""
+    warehouse, _ = published
+    assert "is open" in crm("gate", "--whole", "--run", "nightly").stdout
+    assert warehouse.row("select count(*) from ops.gate_marks") == (0,)
+    assert "is open" in crm("gate", "--run", "hourly").stdout
+    assert warehouse.row("select count(*) from ops.gate_marks") == (len(ENTITIES),)
+
+
+def test_the_page_of_a_gate_links_to_the_rows_that_failed(warehouse, monkeypatch):
+    settings, events = load_settings(), days(load_settings())[0]["events"]
+    for number, part in enumerate(events.head(600).iter_slices(200)):  # each is looked at for itself
+        warehouse.append("events", part.with_columns(device=pl.lit("toaster")) if number == 1 else part)
+    silver = {("silver", "events"): warehouse.silver("events")}
+    monkeypatch.setattr(gate, "open_table", lambda _, *place: silver.get(place))
+    monkeypatch.setattr(gate, "_ROWS_AT_ONCE", 200)
+    with pytest.raises(GateFailed, match=r"expect_column_values_to_be_in_set on silver of events.device: 200 rows"):
+        gate.run_gate(settings, "in-parts", "silver", ["events"])
+    page = pages(settings) / "runs" / "in-parts" / "silver.html"
+    (link,) = set(re.findall(r'href="([^"]+)"', page.read_text()))
+    gate.run_gate(settings, "another", "published", ["orders"])
+    assert "toaster" in (page.parent / link).read_text()  # the pages of one gate outlast the next
+
+
+def test_of_a_few_rows_one_may_be_on_its_way(crm, published):
+    warehouse, second = published
+    crm("gate", "--run", "first")
+    warehouse.append("events", second["events"].filter(pl.col("event_type") == "purchase").head(2))
+    warehouse.publish("second", entities=["events"])  # whose orders have not come
+    assert "purchase_with_an_order on lake.events" in crm("gate", "--run", "both", fails=True).stderr
+    execute("delete from lake.events where ctid = (select max(ctid) from lake.events)")
+    assert "is open" in crm("gate", "--run", "one").stdout
+
+
+def test_what_a_gate_cannot_check_is_named_beside_the_rest(crm, published):
+    warehouse, _ = published
+    with psycopg.connect(admin_dsn(load_settings()), dbname="warehouse") as admin:
+        admin.execute("alter table lake.profiles rename column signed_up_at to joined_at")
+    told = crm("gate", "--run", "renamed", fails=True).stderr
+    assert "customer_after_signing_up on lake.events: could not be checked" in told
+    assert "on lake.profiles.signed_up_at" in told
+    kept = "select count(*) filter (where success) > 50, count(*) filter (where not success) > 2 from ops.gate_results"
+    assert warehouse.row(kept) == (True, True)
+    with psycopg.connect(admin_dsn(load_settings()), dbname="warehouse") as admin:
+        admin.execute("drop table lake.profiles cascade")
+    assert "the warehouse stopped the gate" in crm("gate", "--run", "dropped", fails=True).stderr
 
 
 def test_results_of_ninety_days_are_kept(crm, published):
@@ -213,16 +264,22 @@ def test_runs_side_by_side_end_as_one(published):
     assert warehouse.is_silver("events")
 
 
-def test_a_gate_that_is_told_to_end_ends_and_so_does_its_query(published, crm):
+@pytest.mark.parametrize("way", ["told to end", "connection lost"])
+def test_a_gate_that_is_stopped_says_so_and_ends_and_so_does_its_query(published, crm, way):
     waiting = "select count(*) from pg_stat_activity where usename = 'crm_publisher' and wait_event_type = 'Lock'"
     server = admin_dsn(load_settings())
     with psycopg.connect(server, autocommit=True) as watcher, psycopg.connect(server, dbname="warehouse") as holder:
         holder.execute("lock table lake.events in access exclusive mode")
-        gate = crm.start("gate", "--run", "told-to-end", "events")
+        asked = crm.start("gate", "--run", "told-to-end", "events")
         wait_for(lambda: watcher.execute(waiting).fetchone() != (0,), what="the gate to ask")
-        gate.terminate()
-        gate.communicate(timeout=30)
-        assert gate.returncode == 143
+        if way == "told to end":
+            asked.terminate()
+            asked.communicate(timeout=30)
+            assert asked.returncode == 143
+        else:
+            watcher.execute(waiting.replace("count(*)", "pg_terminate_backend(pid)"))
+            told = asked.communicate(timeout=60)[1]
+            assert asked.returncode == 1 and "the warehouse stopped the gate" in told and "Traceback" not in told
         wait_for(lambda: watcher.execute(waiting).fetchone() == (0,), 30, "its query to end")
 
 

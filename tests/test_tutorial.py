@@ -12,7 +12,6 @@ from data_platform_core.settings import load_settings
 from home_server.airflow_api import AirflowApi
 from home_server.places import SOURCES
 
-pytestmark = [pytest.mark.stack, pytest.mark.drill]
 PAGE = (ROOT / "docs" / "your-own-data.md").read_text()
 STEP = re.compile(r"(?:^`([^`\n]+)`\n\n)?^```(\w+)\n(.*?)^```$", re.M | re.S)
 """A block of the page, with the name of the file that stands over it."""
@@ -34,6 +33,18 @@ def changed(text, hunk):
     return text.replace(before, after)
 
 
+def test_every_change_of_the_page_finds_its_place():
+    texts = {}
+    for kind, file, text in steps():
+        if kind == "diff":
+            texts[file] = changed(texts.get(file) or (ROOT / file).read_text(), text)
+        elif kind != "sh":
+            texts[file] = text
+    assert len(texts) > 5
+
+
+@pytest.mark.stack
+@pytest.mark.drill
 def test_the_page_adds_an_entity_that_goes_the_whole_way(crm, own_stack, monkeypatch, tmp_path):
     copy = tmp_path / "checkout"
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout

@@ -28,7 +28,7 @@ class PageLink(BaseOperatorLink):
         """The page's address; empty for tasks that write none."""
         if not re.search(r"\bcrm (gate|models)\b", operator.bash_command):
             return ""
-        run = re.sub(r"[^A-Za-z0-9_.-]", "-", ti_key.run_id)
+        run = re.sub(r"[^A-Za-z0-9_-]", "-", ti_key.run_id)
         return f"/quality/runs/{run}/{ti_key.task_id.rpartition('_')[2]}.html"
 
 

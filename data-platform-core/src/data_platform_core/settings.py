@@ -122,7 +122,7 @@ class Settings(BaseSettings):
     world_funnel_cart: float = Field(0.34, gt=0, le=1, description="Of these, sessions that fill a cart.")
     world_funnel_checkout: float = Field(0.55, gt=0, le=1, description="Of these, known customers' that check out.")
     world_funnel_purchase: float = Field(0.70, gt=0, le=1, description="Of these, those that buy.")
-    shop_country: str = Field("KR", description="Whose holidays the shop keeps, as ISO 3166-1.")
+    shop_country: str = Field("KR", description="Whose holidays the world keeps, as ISO 3166-1; dim_date: Korea's.")
     shop_locale: str = Field("ko_KR", description="The language of its goods.")
     shop_time_zone: str = "Asia/Seoul"
     shop_currency: str = Field("KRW", pattern=r"^(KRW|USD|EUR|JPY)$")

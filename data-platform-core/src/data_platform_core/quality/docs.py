@@ -27,8 +27,8 @@ def pages(settings: Settings) -> Path:
 
 
 def name_of(run_id: str) -> str:
-    """A run's name as a part of an address; Airflow's run ids have colons and signs."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "-", run_id)
+    """A run's name as a part of an address; Airflow's run ids have colons, dots and signs."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", run_id)
 
 
 def write_page(settings: Settings, run_id: str, layer: str, table: Table) -> str:
@@ -60,7 +60,8 @@ def new_context(settings: Settings) -> Any:
             "class_name": "SiteBuilder",
             "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
             "store_backend": {
-                "class_name": "TupleFilesystemStoreBackend",
+                "module_name": "data_platform_core.quality.site",
+                "class_name": "KeptPages",
                 "base_directory": str(folder),
             },
         },

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
@@ -19,6 +20,7 @@ import pyarrow.compute as pc
 from psycopg2.extensions import set_wait_callback
 from psycopg2.extras import wait_select
 from rich.table import Table
+from sqlalchemy.exc import SQLAlchemyError
 
 from data_platform_core.contracts import CONTRACTS, ENTITIES, Record
 from data_platform_core.derive.expectations import Expectation, expectations_of
@@ -83,7 +85,8 @@ def run_gate(
     """Check a layer, and keep the verdicts.
 
     Args:
-        whole: look at all that is published, not only at what came since the gate was open last.
+        whole: look at all that is published, not only at what came since the gate was open last; what a gate of new
+            rows has not let through stays to be looked at.
 
     Raises:
         GateFailed: an expectation is not met; says which, on which rows, and where the page is.
@@ -104,13 +107,12 @@ def run_gate(
             verdicts = validator.verdicts
             _keep(connection, run_id, verdicts)
             failed = [verdict for verdict in verdicts if not verdict.success]
-            if not failed:
+            if not failed and not whole:  # of all rows a budget is larger than of those that are new
                 _open(connection, reached)
-    except psycopg.Error as error:
-        raise ComponentFailed(
-            f"the warehouse stopped the gate: {str(error).strip()}; nothing was let through"
-        ) from None
-    page = write_page(settings, run_id, layer, _table(settings, run_id, layer, verdicts))
+    except (psycopg.Error, SQLAlchemyError, ConnectionError) as error:
+        said = str(getattr(error, "orig", error)).strip()  # SQLAlchemy's own words hold the statement, too
+        raise ComponentFailed(f"the warehouse stopped the gate: {said}; nothing was let through") from None
+    page = write_page(settings, run_id, layer, _table(settings, layer, verdicts, validator.pages))
     remove_old_pages(settings)
     if failed:
         raise GateFailed(f"the gate of {layer} is closed:\n  " + "\n  ".join(map(str, failed)) + f"\nthe page: {page}")
@@ -122,6 +124,9 @@ class _Validator:
 
     def __init__(self, settings: Settings, run_id: str, layer: Gate) -> None:
         self.verdicts: list[Verdict] = []
+        self.pages: dict[str, Path] = {}
+        """Of each entity, the page of Data Docs of the first rows that failed, or else of the last."""
+        self._failed: set[str] = set()
         self._settings, self._run_id, self._layer = settings, run_id, layer
         self._context = new_context(settings)
 
@@ -132,7 +137,7 @@ class _Validator:
         if table is None:
             return check_never_published(connection, entity)
         window = fix_window(connection, table, self._run_id, entity)
-        asset = self._context.data_sources.add_pandas(f"silver of {entity}").add_dataframe_asset(entity)
+        asset = self._context.data_sources.add_pandas(f"silver_{entity}").add_dataframe_asset(entity)
         batch = asset.add_batch_definition_whole_dataframe("rows")
         names = _flat_names(contract)
         suite = self._suite(
@@ -178,7 +183,7 @@ class _Validator:
         self.verdicts = [
             # Great Expectations tells how many rows break a law, and not which
             replace(one, failed_keys=_keys(connection, contract, queries[one.expectation], rows))
-            if one.expectation in queries and not one.success
+            if one.expectation in queries and not one.success and not one.says
             else one
             for one in self.verdicts
         ]
@@ -223,9 +228,13 @@ class _Validator:
             )
             if done.success:
                 break
+        if contract.entity not in self._failed:
+            found = pages(self._settings).glob(f"validations/{suite.name}/{name_of(self._run_id)}/*/*.html")
+            self.pages[contract.entity] = max(found)
+            self._failed |= set() if done.success else {contract.entity}
         for result in done.run_results.values():
-            found = [_verdict(self._layer, contract, one) for one in result.results]
-            self.verdicts = _with(self.verdicts, found)
+            said = [_verdict(self._layer, contract, one) for one in result.results]
+            self.verdicts = _with(self.verdicts, said)
 
 
 def _with(verdicts: list[Verdict], more: list[Verdict]) -> list[Verdict]:
@@ -343,13 +352,13 @@ def _refused(connection: psycopg.Connection, settings: Settings, entity: str) ->
 # --- verdicts ---------------------------------------------------------------------------------
 
 
-def _table(settings: Settings, run_id: str, layer: Gate, verdicts: list[Verdict]) -> Table:
+def _table(settings: Settings, layer: Gate, verdicts: list[Verdict], data_docs: dict[str, Path]) -> Table:
     """The verdicts, what failed first, with the pages of Data Docs."""
     title = f"the gate of {layer}"
     table = Table("table", "expectation", "column", "met", "rows that failed", "", box=None, title=title)
     for one in sorted(verdicts, key=lambda one: (one.success, one.entity)):
-        found = sorted(pages(settings).glob(f"validations/{layer}_{one.entity}/{name_of(run_id)}/*/*.html"))
-        link = f"[link=../../{found[-1].relative_to(pages(settings)).as_posix()}]Data Docs[/link]" if found else ""
+        page = data_docs.get(one.entity)
+        link = f"[link=../../{page.relative_to(pages(settings)).as_posix()}]Data Docs[/link]" if page else ""
         met = "[green]yes[/]" if one.success else "[red]no[/]"
         table.add_row(one.entity, one.expectation, one.column or "", met, f"{one.failed_rows:,}", link)
     return table

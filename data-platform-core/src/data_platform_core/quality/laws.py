@@ -65,11 +65,14 @@ def laws_of(entity: str) -> list[Law]:
 
 
 def breaches(law: Law, key: tuple[str, ...], budget: float) -> str:
-    """A query for the keys of the rows of `{batch}` that break a law; none as long as they are within the budget."""
+    """A query for the keys of the rows of `{batch}` that break a law; none as long as they are within the budget.
+
+    The budget is rounded up: of a few rows, too, one may be on its way.
+    """
     keys = ", ".join(f"r.{name}" for name in key)
     return (
         "with rows_at_hand as (select * from {batch}),"  # which Great Expectations gives a name of its own
         f" broken as (select {keys} from rows_at_hand r where {law.concerned} and {law.broken})"
         " select * from broken where (select count(*) from broken) >"
-        f" {budget} * (select count(*) from rows_at_hand r where {law.concerned})"
+        f" ceil({budget} * (select count(*) from rows_at_hand r where {law.concerned}))"
     )
