@@ -126,7 +126,6 @@ class _Validator:
         self.verdicts: list[Verdict] = []
         self.pages: dict[str, Path] = {}
         """Of each entity, the page of Data Docs of the first rows that failed, or else of the last."""
-        self._failed: set[str] = set()
         self._settings, self._run_id, self._layer = settings, run_id, layer
         self._context = new_context(settings)
 
@@ -228,10 +227,9 @@ class _Validator:
             )
             if done.success:
                 break
-        if contract.entity not in self._failed:
+        if all(verdict.success for verdict in self.verdicts if verdict.entity == contract.entity):
             found = pages(self._settings).glob(f"validations/{suite.name}/{name_of(self._run_id)}/*/*.html")
             self.pages[contract.entity] = max(found)
-            self._failed |= set() if done.success else {contract.entity}
         for result in done.run_results.values():
             said = [_verdict(self._layer, contract, one) for one in result.results]
             self.verdicts = _with(self.verdicts, said)
