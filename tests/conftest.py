@@ -15,6 +15,7 @@ from home_server.airflow_api import AirflowApi
 from home_server.environment import admin_dsn
 
 ROOT = Path(__file__).parents[1]
+SMALL_WORLD = {"CRM_WORLD_CUSTOMERS": "400", "CRM_WORLD_PRODUCTS": "12", "CRM_WORLD_EVENTS_PER_DAY": "700"}
 
 
 class Crm:
@@ -76,9 +77,7 @@ def warehouse_words(crm, tmp_path_factory):
     words = {
         "CRM_STACK": str(tmp_path_factory.mktemp("warehouse") / "stack"),
         "CRM_PORT_OFFSET": str(int(os.environ["CRM_PORT_OFFSET"]) + 450),
-        "CRM_WORLD_CUSTOMERS": "400",
-        "CRM_WORLD_PRODUCTS": "12",
-        "CRM_WORLD_EVENTS_PER_DAY": "700",
+        **SMALL_WORLD,
     }
     crm("up", "postgres", env=words)
     yield words

@@ -15,7 +15,7 @@ import psutil
 import psycopg
 import pytest
 from confluent_kafka import Producer
-from conftest import ROOT, Crm, wait_for
+from conftest import ROOT, SMALL_WORLD, Crm, wait_for
 from known import kill_family, landed, send_ten_malformed, state_of
 
 from data_platform_core.contracts import ENTITIES
@@ -70,9 +70,7 @@ def stack(webhook, tmp_path_factory):
     words = {
         "CRM_STACK": str(folder / "stack"),
         "CRM_PORT_OFFSET": str(int(os.environ["CRM_PORT_OFFSET"]) + 600),
-        "CRM_WORLD_CUSTOMERS": "400",
-        "CRM_WORLD_PRODUCTS": "12",
-        "CRM_WORLD_EVENTS_PER_DAY": "700",
+        **SMALL_WORLD,
         "CRM_ALERT_WEBHOOK": f"{webhook.url}/alerts",
         "CRM_OPENLINEAGE": str(folder / "lineage.jsonl"),
     }

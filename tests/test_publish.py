@@ -39,6 +39,11 @@ def execute(statement):
         connection.execute(statement)
 
 
+def as_admin(statement):
+    with psycopg.connect(admin_dsn(load_settings()), dbname="warehouse") as connection:
+        connection.execute(statement)
+
+
 def test_what_came_changed_or_went_arrives(published):
     warehouse, second = published
     assert all(map(warehouse.is_silver, ENTITIES))
@@ -57,8 +62,7 @@ def test_what_came_changed_or_went_arrives(published):
 def test_the_planner_knows_what_was_published_just_now(published):
     """A gate joins what is new with itself: planned for one row of half a million, it took half an hour."""
     warehouse, second = published
-    with psycopg.connect(admin_dsn(load_settings()), dbname="warehouse") as connection:
-        connection.execute("analyze lake.events")  # as autovacuum does, when it comes round
+    as_admin("analyze lake.events")  # as autovacuum does, when it comes round
     (mark,) = warehouse.row("select published_batch from ops.publish_marks where entity = 'events'")
     warehouse.append("events", second["events"])
     warehouse.publish("second")
@@ -139,15 +143,13 @@ def test_of_a_few_rows_one_may_be_on_its_way(crm, published):
 
 def test_what_a_gate_cannot_check_is_named_beside_the_rest(crm, published):
     warehouse, _ = published
-    with psycopg.connect(admin_dsn(load_settings()), dbname="warehouse") as admin:
-        admin.execute("alter table lake.profiles rename column signed_up_at to joined_at")
+    as_admin("alter table lake.profiles rename column signed_up_at to joined_at")
     told = crm("gate", "--run", "renamed", fails=True).stderr
     assert "customer_after_signing_up on lake.events: could not be checked" in told
     assert "on lake.profiles.signed_up_at" in told
     kept = "select count(*) filter (where success) > 50, count(*) filter (where not success) > 2 from ops.gate_results"
     assert warehouse.row(kept) == (True, True)
-    with psycopg.connect(admin_dsn(load_settings()), dbname="warehouse") as admin:
-        admin.execute("drop table lake.profiles cascade")
+    as_admin("drop table lake.profiles cascade")
     assert "the warehouse stopped the gate" in crm("gate", "--run", "dropped", fails=True).stderr
 
 
@@ -165,8 +167,7 @@ def test_results_of_ninety_days_are_kept(crm, published):
 
 
 def test_a_table_of_another_version_is_named(crm, warehouse):
-    with psycopg.connect(admin_dsn(load_settings()), dbname="warehouse") as admin:
-        admin.execute("alter table lake.profiles drop column effective_at")
+    as_admin("alter table lake.profiles drop column effective_at")
     assert "lake.profiles was made by another version" in crm("up", "postgres", fails=True).stderr
 
 
@@ -202,8 +203,7 @@ def test_a_table_that_was_dropped_is_published_whole_again(crm, published):
     warehouse.append("orders", second["orders"])
     with connect(load_settings()) as connection:
         fix_window(connection, warehouse.silver("orders"), "before", "orders")
-    with psycopg.connect(admin_dsn(load_settings()), dbname="warehouse") as admin:
-        admin.execute("drop table lake.orders cascade")
+    as_admin("drop table lake.orders cascade")
     crm("up", "postgres")
     with pytest.raises(CrmError, match="what was published before it is gone"):
         warehouse.publish("before", entities=["orders"])

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 
 import pytest
-from conftest import ROOT, wait_for
+from conftest import ROOT, SMALL_WORLD, wait_for
 
 from data_platform_core.settings import load_settings
 from home_server.airflow_api import AirflowApi
@@ -53,8 +53,8 @@ def test_the_page_adds_an_entity_that_goes_the_whole_way(crm, own_stack, monkeyp
         shutil.copy2(ROOT / name, copy / name)
     sources = [source.replace(str(ROOT), str(copy), 1) for source in SOURCES]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sources))
-    for name, value in {"CUSTOMERS": 400, "PRODUCTS": 12, "EVENTS_PER_DAY": 700}.items():
-        monkeypatch.setenv(f"CRM_WORLD_{name}", str(value))
+    for name, value in SMALL_WORLD.items():
+        monkeypatch.setenv(name, value)
 
     def sh(text):
         done = subprocess.run(

@@ -112,7 +112,7 @@ def run_gate(
     except (psycopg.Error, SQLAlchemyError, ConnectionError) as error:
         said = str(getattr(error, "orig", error)).strip()  # SQLAlchemy's own words hold the statement, too
         raise ComponentFailed(f"the warehouse stopped the gate: {said}; nothing was let through") from None
-    page = write_page(settings, run_id, layer, _table(settings, layer, verdicts, validator.pages))
+    page = write_page(settings, run_id, layer, _table(settings, layer, verdicts, validator.data_docs))
     remove_old_pages(settings)
     if failed:
         raise GateFailed(f"the gate of {layer} is closed:\n  " + "\n  ".join(map(str, failed)) + f"\nthe page: {page}")
@@ -124,7 +124,7 @@ class _Validator:
 
     def __init__(self, settings: Settings, run_id: str, layer: Gate) -> None:
         self.verdicts: list[Verdict] = []
-        self.pages: dict[str, Path] = {}
+        self.data_docs: dict[str, Path] = {}
         """Of each entity, the page of Data Docs of the first rows that failed, or else of the last."""
         self._settings, self._run_id, self._layer = settings, run_id, layer
         self._context = new_context(settings)
@@ -229,7 +229,7 @@ class _Validator:
                 break
         if all(verdict.success for verdict in self.verdicts if verdict.entity == contract.entity):
             found = pages(self._settings).glob(f"validations/{suite.name}/{name_of(self._run_id)}/*/*.html")
-            self.pages[contract.entity] = max(found)
+            self.data_docs[contract.entity] = max(found)
         for result in done.run_results.values():
             said = [_verdict(self._layer, contract, one) for one in result.results]
             self.verdicts = _with(self.verdicts, said)
@@ -363,6 +363,7 @@ def _table(settings: Settings, layer: Gate, verdicts: list[Verdict], data_docs: 
 
 
 def _keep(connection: psycopg.Connection, run_id: str, verdicts: list[Verdict]) -> None:
+    """Keep the verdicts of a run; what older runs of gates and models said goes."""
     with connection.transaction(), connection.cursor() as cursor:
         cursor.executemany(
             "insert into ops.gate_results"
