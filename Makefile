@@ -20,8 +20,8 @@ logs: ## last lines of every component's log
 	@crm=$(CRM) && "$$crm" logs
 audit: ## count every store and compare
 	@crm=$(CRM) && "$$crm" audit
-test: ## all tests, on a stack of their own
-	@crm=$(CRM) && "$$crm" test
+test: ## all tests, on stacks of their own; make test PART=lake for one part, PART=--changed for what changed
+	@crm=$(CRM) && "$$crm" test $(PART)
 test-fast: ## tests that need no stack
 	@crm=$(CRM) && "$$crm" test --fast
 test-infra: ## tests of the playbooks on test hosts (root)

@@ -32,7 +32,7 @@ from confluent_kafka import Producer
 from faker import Faker
 from rich.console import Console
 
-from data_generator.cli import world_of
+from data_generator.configured import world_of
 from data_generator.encode import keys_of, lines_of, write_ndjson
 from data_generator.world.config import DAY, World
 from data_generator.world.records import Shop

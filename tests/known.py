@@ -10,7 +10,7 @@ import psutil
 from confluent_kafka import Producer
 from conftest import ROOT, wait_for
 
-from data_generator.cli import world_of
+from data_generator.configured import world_of
 from data_generator.faults.inject import Injector
 from data_generator.load.store import ProfileFile
 from data_generator.world.config import HOUR

@@ -108,8 +108,8 @@ def test_the_token_is_never_shown(made, proxmox):
     assert proxmox.token_secret not in made.output
 
 
-def test_a_second_run_changes_nothing_and_check_mode_is_clean(made, play):
-    assert play("proxmox.yml", proxmox_vm_restart=True).changed == 0
+@pytest.mark.drill
+def test_check_mode_is_clean_and_tells_what_would_be_made(made, play):
     checked = play("proxmox.yml", "--check", "--diff", limit="spare-1,spare-3")
     assert checked.changed == 0
     assert "spare-3 would be made as VM 293" in checked.output
@@ -124,28 +124,28 @@ def test_host_keys_are_known_after_the_first_contact(made, bed, variables):
         assert done.returncode == 0, done.stderr
 
 
-def test_a_change_of_memory_waits_for_a_restart_that_is_asked_for(made, play, bed, proxmox):
+def test_a_second_run_changes_what_the_inventory_changed_and_nothing_else(made, play, bed, proxmox):
+    """And memory waits for a restart that is asked for."""
     limit = Path("/sys/fs/cgroup/memory") / bed.folder.name / "spare-1" / "memory.limit_in_bytes"
-    before = bed.hosts["spare-1"].process
-    changed = play("proxmox.yml", limit="spare-1", proxmox_vm_memory_mb=768, proxmox_vm_disk_gb=12)
-    assert changed.changed == 2
-    assert "spare-1: memory: 512 → 768" in changed.output
-    assert "-e proxmox_vm_restart=true restarts it" in changed.output
+    before = {name: bed.hosts[name].process for name in ("spare-1", "spare-2")}
+    sizes = {
+        "proxmox_vm_memory_mb": "{{ 768 if inventory_hostname == 'spare-1' else 512 }}",
+        "proxmox_vm_disk_gb": "{{ 12 if inventory_hostname == 'spare-1' else 10 }}",
+    }
+    played = play("proxmox.yml", **sizes)
+    assert {name: counts["changed"] for name, counts in played.recap.items()} == {"spare-1": 2, "spare-2": 0}
+    assert "spare-1: memory: 512 → 768" in played.output
+    assert "-e proxmox_vm_restart=true restarts it" in played.output
     assert "size=12G" in proxmox.vms[291].config["scsi0"]
-    assert bed.hosts["spare-1"].process is before, "it was restarted without being asked for it"
+    assert {name: bed.hosts[name].process for name in before} == before, "one was restarted without being asked for it"
 
-    sizes = {"proxmox_vm_memory_mb": 768, "proxmox_vm_disk_gb": 12}
-    assert play("proxmox.yml", limit="spare-1", proxmox_vm_restart=True, **sizes).changed == 1
-    assert bed.hosts["spare-1"].process is not before
+    played = play("proxmox.yml", proxmox_vm_restart=True, **sizes)
+    assert {name: counts["changed"] for name, counts in played.recap.items()} == {"spare-1": 1, "spare-2": 0}
+    assert bed.hosts["spare-1"].process is not before["spare-1"]
+    assert bed.hosts["spare-2"].process is before["spare-2"]
     assert bed.hosts["spare-1"].memory_mb == 768
     if limit.exists():
         assert int(limit.read_text()) == 768 * 2**20
-
-
-def test_a_disk_never_shrinks(made, play, proxmox):
-    played = play("proxmox.yml", limit="spare-2", proxmox_vm_disk_gb=5, fails=True)
-    assert "has 10.0 GB and the inventory says 5; a disk never shrinks" in played.output
-    assert "size=10G" in proxmox.vms[292].config["scsi0"]
 
 
 @pytest.mark.drill
@@ -156,26 +156,30 @@ def test_a_machine_that_lost_its_power_is_started_again(made, play, bed):
 
 
 def test_a_wrong_token_or_a_certificate_of_somebody_else_is_named(play, tmp_path):
-    played = play("proxmox.yml", proxmox_api_token_secret="wrong", fails=True)
+    played = play("proxmox.yml", limit="spare-1", proxmox_api_token_secret="wrong", fails=True)
     assert "invalid token value!" in played.output and "vault_proxmox_token_secret" in played.output
-    played = play("proxmox.yml", proxmox_api_ca="", fails=True)
+    played = play("proxmox.yml", limit="spare-1", proxmox_api_ca="", fails=True)
     assert "copy /etc/pve/pve-root-ca.pem from the node" in played.output
 
 
-def test_an_id_a_name_or_an_address_of_another_machine_stops_before_anything_is_touched(made, play, proxmox):
+def test_what_would_harm_a_machine_stops_before_anything_is_touched(made, play, proxmox):
+    """An id, a name or an address of another machine, and a disk that is to shrink."""
     own = dict(proxmox.add_vm(293, name="photos", memory="8192", scsi0="local-zfs:vm-293-disk-0,size=50G").config)
     proxmox.add_vm(400, name="spare-4")
     try:
-        played = play("proxmox.yml", limit="spare-3,spare-4,spare-5", fails=True)
+        played = play("proxmox.yml", limit="spare-2,spare-3,spare-4,spare-5", proxmox_vm_disk_gb=5, fails=True)
         assert "The id 293 of spare-3 belongs to another VM, photos" in played.output
         assert "spare-4 is there already, with the id 400" in played.output
         assert "There is no VM spare-5 yet, and something answers at 192.0.2.91" in played.output
+        assert "has 10.0 GB and the inventory says 5; a disk never shrinks" in played.output
+        assert "size=10G" in proxmox.vms[292].config["scsi0"]
         assert proxmox.vms[293].config == own
         assert not {294, 295} & proxmox.vms.keys()
     finally:
         del proxmox.vms[293], proxmox.vms[400]
 
 
+@pytest.mark.drill
 def test_a_full_storage_is_named_at_once_and_leaves_nothing_half_made(made, play, proxmox):
     storage = proxmox.storages["local-zfs"]
     storage.total, total = sum(storage.volumes.values()) + 2**30, storage.total
@@ -187,6 +191,7 @@ def test_a_full_storage_is_named_at_once_and_leaves_nothing_half_made(made, play
     assert 293 not in proxmox.vms
 
 
+@pytest.mark.drill
 def test_a_copy_that_was_interrupted_is_noticed_and_not_used(made, play, proxmox):
     proxmox.is_clone_interrupted = True
     played = play("proxmox.yml", limit="spare-3", fails=True)

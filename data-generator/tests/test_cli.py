@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from data_generator.cli import _books, world_of
+from data_generator.configured import books, world_of
 from data_platform_core.contracts import CONTRACTS
 from data_platform_core.ledger.made import Ledger
 from data_platform_core.settings import Settings
@@ -180,7 +180,7 @@ def test_hours_of_a_day_of_changing_clocks_are_the_shops():
 
 def test_each_address_has_a_ledger_of_its_own():
     addresses = ("s3://lake/A", "s3://lake/B", "s3://lake/a/b", "s3://lake/a_b", "s3://lake", "/tmp/lake")
-    assert len({_books(Settings(), address)[0].path for address in addresses}) == len(addresses)
+    assert len({books(Settings(), address)[0].path for address in addresses}) == len(addresses)
 
 
 def test_a_replay_and_a_live_run_to_files(tmp_path):

@@ -7,47 +7,21 @@ import re
 import signal
 import threading
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
 import typer
 
-from data_generator.faults.plan import kept_plan, read_plan
-from data_generator.load.live import AfterStall, change_rate, close_run, run_live
-from data_generator.load.replay import run_replay
-from data_generator.load.store import ProfileFile
-from data_generator.load.work import (
-    MASTERS,
-    Piece,
-    Recipe,
-    blocks,
-    check_world,
-    master_windows,
-    pieces,
-    send,
-    unfinished,
-    window,
-)
-from data_generator.manifest import manifest
-from data_generator.progress import Progress
-from data_generator.sinks import Sink
-from data_generator.sinks.booked import BookedSink
-from data_generator.sinks.files import Format, file_sink
-from data_generator.sinks.kafka import KafkaSink
-from data_generator.world.cohorts import COHORTS, cohorts, retention
-from data_generator.world.config import SECOND, Funnel, Retention, World
-from data_generator.world.load import Change
-from data_generator.world.visits import check_room
+from data_generator.load import AfterStall
+from data_generator.sinks import Format
 from data_platform_core.cli.main import run
-from data_platform_core.contracts import known_entities
 from data_platform_core.errors import UsageError
-from data_platform_core.kafka import client_settings
-from data_platform_core.ledger.made import Ledger
-from data_platform_core.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from data_generator.load.work import Piece
+    from data_generator.world.load import Change
 
 generate_app = typer.Typer(help="Make the shop's records: history or live, to Kafka or files.", no_args_is_help=True)
 
@@ -67,49 +41,6 @@ EventsPerDay = Annotated[
 ]
 
 
-def world_of(settings: Settings) -> World:
-    """The world that the settings say.
-
-    Raises:
-        UsageError: no holidays are known of its country, or no words of its language; or its retention rises.
-    """
-    import holidays  # with Faker 0.15 s, which not every command of `crm` is to wait for
-    from faker.config import AVAILABLE_LOCALES
-
-    if settings.shop_country not in holidays.list_supported_countries():
-        raise UsageError(
-            f"CRM_SHOP_COUNTRY is {settings.shop_country}, and no holidays are known of it; write one as KR"
-        )
-    shares = (settings.world_retention_d1, settings.world_retention_d7, settings.world_retention_d30)
-    if not shares[0] > shares[1] > shares[2]:
-        raise UsageError(
-            f"CRM_WORLD_RETENTION_D1, …_D7 and …_D30 are {', '.join(f'{s:g}' for s in shares)}: "
-            "each must be smaller than the one before it"
-        )
-    if settings.shop_locale not in AVAILABLE_LOCALES:
-        raise UsageError(f"CRM_SHOP_LOCALE is {settings.shop_locale}, and no words are known in it; write one as ko_KR")
-    return World(
-        seed=settings.world_seed,
-        opened_on=settings.world_opened_on,
-        customers=settings.world_customers,
-        products=settings.world_products,
-        events_per_day=settings.world_events_per_day,
-        time_zone=settings.shop_time_zone,
-        currency=settings.shop_currency,
-        country=settings.shop_country,
-        locale=settings.shop_locale,
-        growth_per_year=settings.world_growth_per_year,
-        known_share=settings.world_known_share,
-        retention=Retention(*shares),
-        funnel=Funnel(
-            settings.world_funnel_view,
-            settings.world_funnel_cart,
-            settings.world_funnel_checkout,
-            settings.world_funnel_purchase,
-        ),
-    )
-
-
 @generate_app.command()
 def backfill(
     first: Day,
@@ -123,8 +54,16 @@ def backfill(
     as_json: AsJson = False,
 ) -> None:
     """History: whole days of everything. What was sent before is not sent again; a killed run is simply run again."""
+    from data_generator.configured import made_world, sink_and_books
+    from data_generator.faults.plan import read_plan
+    from data_generator.load.live import close_run
+    from data_generator.load.work import MASTERS, Recipe, blocks, master_windows, pieces, send, unfinished, window
+    from data_generator.progress import Progress
+    from data_generator.world.config import SECOND
+    from data_platform_core.settings import load_settings
+
     settings = load_settings()
-    world = _made_world(settings, customers, events_per_day)
+    world = made_world(settings, customers, events_per_day)
     today = world.day_of(int(time.time()) * SECOND)
     if last.date() >= today:
         raise UsageError(
@@ -132,7 +71,7 @@ def backfill(
         )
     start, end = window(world, first.date(), last.date())
     plan = read_plan(faults) if faults else None
-    sink, ledger, load = _open(settings, out, format_)
+    sink, ledger, load = sink_and_books(settings, out, format_)
     started = time.monotonic()
     with ledger.writing():
         again = unfinished(world, sink, ledger)
@@ -160,15 +99,22 @@ def book(
     entities: Annotated[list[str] | None, typer.Argument(help="Which entities; all without it.")] = None,
 ) -> None:
     """Count files that `crm backfill` has landed as made, so that `crm audit` expects their records."""
+    from data_generator.configured import books, world_of
+    from data_generator.faults.plan import kept_plan
+    from data_generator.load.work import MASTERS, Piece, Recipe, check_world, send, window
+    from data_generator.sinks.booked import BookedSink
+    from data_platform_core.contracts import known_entities
+    from data_platform_core.settings import load_settings
+
     chosen, settings = known_entities(entities or ()), load_settings()
     world = world_of(settings)
     start, end = (world.midnight(day) for day in window(world, first.date(), last.date()))
-    files, load = _books(settings, out)
+    files, load = books(settings, out)
     if not files.path.exists():
         typer.echo(f"{out} has no ledger: its files were not made by `crm generate`, and none is counted")
         return
     check_world(world, files)
-    ledger, _ = _books(settings, None)
+    ledger, _ = books(settings, None)
     sink = BookedSink()
     with ledger.writing():
         check_world(world, ledger)
@@ -199,6 +145,8 @@ def live(
     as_json: AsJson = False,
 ) -> None:
     """Live traffic by the wall clock. SIGTERM or Ctrl-C stops it after the current second; `rate` changes its rate."""
+    from data_generator.world.load import Change
+
     seconds = None if duration is None else _seconds("--for", duration)
     _run([Change(0, _rate("--tps", tps))], seconds, after_stall, out, format_, faults, as_json)
 
@@ -206,8 +154,12 @@ def live(
 @generate_app.command()
 def rate(tps: Annotated[float, typer.Argument(help="Records of visits a second.")], out: Out = None) -> None:
     """Change the rate of the live run that is going on, from the next second on."""
+    from data_generator.configured import books
+    from data_generator.load.live import change_rate
+    from data_platform_core.settings import load_settings
+
     settings = load_settings()
-    change_rate(*_books(settings, out), _rate("TPS", tps))
+    change_rate(*books(settings, out), _rate("TPS", tps))
     typer.echo(f"{tps:g} records a second from the next second on")
 
 
@@ -227,6 +179,8 @@ def spike(
     as_json: AsJson = False,
 ) -> None:
     """Live traffic that rises to a peak and holds it."""
+    from data_generator.world.load import Change
+
     low, high = _rate("--from-tps", from_tps), _rate("--to-tps", to_tps)
     before, rise, peak = (_seconds(f"--{n}", t) for n, t in (("lead", lead), ("ramp", ramp), ("hold", hold)))
     rise = 0 if shape == "step" else rise
@@ -249,17 +203,26 @@ def replay(
     as_json: AsJson = False,
 ) -> None:
     """A window of the world, faster or slower than it happened. What was sent before is sent again."""
+    from data_generator.configured import made_world, sink_and_books
+    from data_generator.faults.plan import read_plan
+    from data_generator.load.live import close_run
+    from data_generator.load.replay import run_replay
+    from data_generator.load.work import Recipe, send, unfinished, window
+    from data_generator.progress import Progress
+    from data_generator.world.config import SECOND
+    from data_platform_core.settings import load_settings
+
     if not 0.01 <= speed <= 1_000_000:
         raise UsageError(f"--speed {speed:g} is not between 0.01 and 1000000")
     settings = load_settings()
-    world = _made_world(settings)
+    world = made_world(settings)
     start, stop = (world.moment(at) for at in (first, end))
     if stop <= start:
         raise UsageError(f"the window ends ({end}) before it has begun ({first}): --to must be after --from")
     if stop > time.time() * SECOND:
         raise UsageError(f"--to {end} is still to come: only what has happened can be replayed")
     window(world, world.day_of(start), world.day_of(stop))
-    sink, ledger, load = _open(settings, out, format_)
+    sink, ledger, load = sink_and_books(settings, out, format_)
     plan = read_plan(faults) if faults else None
     clock = _WallClock()
     began = time.monotonic()
@@ -287,13 +250,18 @@ def print_manifest(
     out: Annotated[str | None, typer.Option(help="Of the files in this folder or s3://bucket/prefix.")] = None,
 ) -> None:
     """What was made, by entity and minute, as lines of JSON: made again, and held against the ledger."""
+    from data_generator.configured import books, world_of
+    from data_generator.load.work import check_world
+    from data_generator.manifest import manifest
+    from data_platform_core.settings import load_settings
+
     settings = load_settings()
     world = world_of(settings)
     start = world.moment(first) if first else world.opened_at
     stop = world.moment(end) if end else world.closes_at
     if stop <= start:
         raise UsageError(f"the window ends ({end}) before it has begun ({first}): --to must be after --from")
-    ledger, load = _books(settings, out)
+    ledger, load = books(settings, out)
     if not ledger.path.exists():
         raise UsageError(f"there is no ledger {ledger.path}: nothing was made yet, or --out names another folder")
     check_world(world, ledger)
@@ -307,6 +275,12 @@ def print_cohorts(
     as_json: AsJson = False,
 ) -> None:
     """How many customers are new, active, returning and churned, and the retention beside its contract."""
+    import numpy as np
+
+    from data_generator.configured import world_of
+    from data_generator.world.cohorts import COHORTS, cohorts, retention
+    from data_platform_core.settings import load_settings
+
     world = world_of(load_settings())
     number = (day.date() - world.opened_on).days
     if not 0 <= number < len(world.day_starts):
@@ -337,10 +311,17 @@ def _run(
     faults: Path | None,
     as_json: bool,
 ) -> None:
+    from data_generator.configured import made_world, sink_and_books
+    from data_generator.faults.plan import read_plan
+    from data_generator.load.live import run_live
+    from data_generator.load.work import Recipe, send, unfinished
+    from data_generator.progress import Progress
+    from data_platform_core.settings import load_settings
+
     settings = load_settings()
-    world = _made_world(settings)
+    world = made_world(settings)
     plan = read_plan(faults) if faults else None
-    sink, ledger, load = _open(settings, out, format_)
+    sink, ledger, load = sink_and_books(settings, out, format_)
     clock = _WallClock()
     with ledger.writing(), Progress(seconds, as_json) as progress:
         again = send(Recipe.of(world, load.read(), sink, ledger, plan), unfinished(world, sink, ledger), sink, ledger)
@@ -361,43 +342,6 @@ class _WallClock:
 
     def wait_until(self, at: float) -> bool:
         return not self._stop.wait(max(0.0, at - time.time()))
-
-
-def _made_world(settings: Settings, customers: int | None = None, events_per_day: int | None = None) -> World:
-    """The world of which records are to be made.
-
-    Raises:
-        UsageError: its load has no room for the visits of its customers.
-    """
-    world = world_of(settings)
-    world = replace(
-        world, customers=customers or world.customers, events_per_day=events_per_day or world.events_per_day
-    )
-    check_room(world)
-    return world
-
-
-def _open(settings: Settings, out: str | None, format_: Format) -> tuple[Sink, Ledger, ProfileFile]:
-    ledger, load = _books(settings, out)
-    if out is not None:
-        return file_sink(settings, out, format_), ledger, load
-    return KafkaSink(client_settings(settings)), ledger, load
-
-
-def _books(settings: Settings, out: str | None) -> tuple[Ledger, ProfileFile]:
-    """The ledger and the profile of the load.
-
-    Files have theirs in their folder; those of a bucket lie with the stack's, by its address.
-    """
-    if out is not None and not out.strip():
-        raise UsageError("--out is empty: name a folder, or s3://bucket/prefix")
-    if out is None:
-        folder = settings.ledger_file.parent
-    elif out.startswith("s3://"):
-        folder = settings.ledger_file.parent / quote(out.removeprefix("s3://").rstrip("/"), safe="")
-    else:
-        folder = Path(out)
-    return Ledger(folder / "made.jsonl"), ProfileFile(folder / "load.jsonl")
 
 
 def _rate(option: str, tps: float) -> float:

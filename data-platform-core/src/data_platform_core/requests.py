@@ -9,11 +9,12 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-import psycopg
+from typing import TYPE_CHECKING, Any
 
 from data_platform_core.errors import ComponentFailed, CrmError
+
+if TYPE_CHECKING:
+    import psycopg
 
 _NOT_TAKEN_SECONDS = 60.0
 _LOOK_SECONDS = 5.0

@@ -7,10 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
-
 from data_platform_core.errors import ComponentFailed
 from data_platform_core.settings import Settings
 
@@ -28,6 +24,9 @@ def s3_options(settings: Settings) -> dict[str, str]:
 
 def s3_client(settings: Settings) -> Any:
     """A client of the lake's store."""
+    import boto3
+    from botocore.config import Config
+
     return boto3.client(
         "s3",
         endpoint_url=settings.s3_url,
@@ -45,6 +44,8 @@ def lake_errors(settings: Settings) -> Iterator[None]:
     Raises:
         ComponentFailed: names it.
     """
+    from botocore.exceptions import BotoCoreError, ClientError
+
     try:
         yield
     except (BotoCoreError, ClientError) as error:
@@ -94,6 +95,8 @@ def objects_below(settings: Settings, address: str) -> list[Found]:
     Raises:
         ComponentFailed: the store is out of reach, or refuses.
     """
+    from botocore.exceptions import BotoCoreError, ClientError
+
     bucket, prefix = folder_of(address)
     try:
         pages = s3_client(settings).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)

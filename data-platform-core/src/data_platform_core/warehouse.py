@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-import psycopg
-from psycopg import sql
-
-from data_platform_core.contracts import CONTRACTS
-from data_platform_core.derive.postgres import (
-    create_first_partition,
-    create_table,
-    published_columns,
-)
 from data_platform_core.errors import ComponentFailed, CrmError
 from data_platform_core.settings import Settings
+
+if TYPE_CHECKING:
+    import psycopg
+    from psycopg import sql
 
 DATABASE = "warehouse"
 PUBLISHER, MODELER, AIRFLOW = "crm_publisher", "crm_dbt", "airflow"
@@ -178,6 +174,8 @@ def connect(settings: Settings, role: str = "crm_publisher") -> psycopg.Connecti
     Raises:
         ComponentFailed: the server is out of reach or refuses the role.
     """
+    import psycopg
+
     password = settings.secret({"crm_publisher": "publisher_password", "crm_dbt": "dbt_password"}[role])
     try:
         return psycopg.connect(warehouse_dsn(settings, role), password=password, connect_timeout=10)
@@ -202,15 +200,21 @@ def sqlalchemy_url(settings: Settings, role: str, password: str, database: str =
 def warehouse_address(settings: Settings) -> tuple[str, int]:
     """Host and port of the PostgreSQL server."""
     if settings.postgres_dsn:
-        parts = psycopg.conninfo.conninfo_to_dict(settings.postgres_dsn)
+        parts = _parts_of(settings.postgres_dsn)
         return str(parts.get("host", "127.0.0.1")), int(parts.get("port") or 5432)
     return "127.0.0.1", settings.port("postgres")
 
 
 def tls_words(settings: Settings) -> dict[str, str]:
     """How the connection is secured: what CRM_POSTGRES_DSN says of it holds for every role."""
-    said = psycopg.conninfo.conninfo_to_dict(settings.postgres_dsn or "")
+    said = _parts_of(settings.postgres_dsn) if settings.postgres_dsn else {}
     return {name: str(said[name]) for name in ("sslmode", "sslrootcert", "sslcert", "sslkey") if name in said}
+
+
+def _parts_of(dsn: str) -> dict[str, Any]:
+    from psycopg.conninfo import conninfo_to_dict
+
+    return dict(conninfo_to_dict(dsn))
 
 
 def _query(settings: Settings) -> str:
@@ -228,6 +232,8 @@ def prepare_warehouse(admin_dsn: str, passwords: Mapping[str, str]) -> None:
     Raises:
         ComponentFailed: the server is out of reach or refuses.
     """
+    import psycopg
+
     try:
         with psycopg.connect(admin_dsn, autocommit=True, connect_timeout=10) as server:
             for role in (PUBLISHER, MODELER, AIRFLOW):
@@ -246,6 +252,9 @@ def prepare_warehouse(admin_dsn: str, passwords: Mapping[str, str]) -> None:
 
 
 def _prepare_schemas(warehouse: psycopg.Connection) -> None:
+    from data_platform_core.contracts import CONTRACTS
+    from data_platform_core.derive.postgres import create_first_partition, create_table, published_columns
+
     execute = warehouse.execute
     execute("revoke all on schema public from public")
     execute("create schema if not exists lake")
@@ -289,12 +298,16 @@ def _prepare_schemas(warehouse: psycopg.Connection) -> None:
 
 
 def _ensure_role(server: psycopg.Connection, role: str, password: str) -> None:
+    from psycopg import sql
+
     exists = server.execute("select 1 from pg_roles where rolname = %s", (role,)).fetchone()
     verb = "alter" if exists else "create"
     server.execute(sql.SQL(f"{verb} role {{}} login password {{}}").format(sql.Identifier(role), sql.Literal(password)))
 
 
 def _ensure_database(server: psycopg.Connection, name: str, owner: str | None) -> None:
+    from psycopg import sql
+
     if server.execute("select 1 from pg_database where datname = %s", (name,)).fetchone():
         return
     clause: sql.Composable = sql.SQL("")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
-
-import polars as pl
-import psycopg
-from deltalake import DeltaTable
+from typing import TYPE_CHECKING, Any
 
 from data_platform_core.errors import CrmError, UsageError
+
+if TYPE_CHECKING:
+    import polars as pl
+    import psycopg
+    from deltalake import DeltaTable
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,8 @@ def rows_taken(table: DeltaTable, window: Window, columns: list[str], files_ahea
 
 def changes_taken(table: DeltaTable, window: Window, columns: list[str] | None = None) -> Iterator[pl.DataFrame]:
     """What Delta's change feed tells of a window, in its batches; of an update, the row after it."""
+    import polars as pl
+
     versions = {"starting_version": window.from_version + 1, "ending_version": window.to_version}
     feed = table.load_cdf(**versions, columns=columns)  # type: ignore[arg-type]
     return (frame.filter(pl.col("_change_type") != "update_preimage") for frame in _frames(feed))
@@ -118,4 +121,6 @@ def changes_taken(table: DeltaTable, window: Window, columns: list[str] | None =
 
 def _frames(batches: Iterable[Any]) -> Iterator[pl.DataFrame]:
     """Arrow's batches, of whichever library, as frames."""
+    import polars as pl
+
     return (frame for frame in map(pl.DataFrame, batches) if len(frame))

@@ -7,14 +7,14 @@ from rich.console import Console
 
 from data_platform_core.errors import CrmError
 from data_platform_core.settings import Settings
-from home_server import stack, testing
+from home_server import testing
 from home_server.testbed import base
 from home_server.testbed.bed import Bed
 
 
 def test_without_root_the_playbooks_tests_are_skipped_with_the_reason(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(stack, "set_up", lambda *_: None)
+    monkeypatch.setattr(testing, "run_steps", lambda *_: None)
     monkeypatch.setattr(testing, "run_in_bed", lambda *_: pytest.fail("a bed was started"))
     console = Console(record=True, width=200)
     testing.run_infra_tests(Settings(home=tmp_path), console, False, ())

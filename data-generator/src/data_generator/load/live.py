@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Protocol
 
 from data_generator.faults.plan import Plan
+from data_generator.load import AfterStall
 from data_generator.load.store import ProfileFile
 from data_generator.load.work import MASTERS_FIRST, Delivery, Maker, Piece, Recipe, send_masters
 from data_generator.sinks import Sink
@@ -15,7 +16,6 @@ from data_generator.world.load import Change
 from data_platform_core.errors import UsageError
 from data_platform_core.ledger.made import Ledger
 
-AfterStall = Literal["catch-up", "skip"]
 _STALL_SECONDS = 5
 
 

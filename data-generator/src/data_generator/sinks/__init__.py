@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-import polars as pl
+if TYPE_CHECKING:
+    import polars as pl
 
-from data_generator.faults.plan import Plan
-from data_generator.messages import Delayed, Messages
-from data_platform_core.ledger.made import Unit
+    from data_generator.faults.plan import Plan
+    from data_generator.messages import Delayed, Messages
+    from data_platform_core.ledger.made import Unit
+
+Format = Literal["ndjson", "csv", "parquet"]
+"""Of files."""
 
 
 class Sink(Protocol):

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import polars as pl
 import pyarrow.fs
@@ -16,6 +16,7 @@ import pyarrow.parquet
 from data_generator.encode import write_ndjson
 from data_generator.faults.plan import Late, Plan
 from data_generator.messages import Delayed, Messages
+from data_generator.sinks import Format
 from data_platform_core.contracts import CONTRACTS, GENERATED
 from data_platform_core.derive.arrow import arrow_schema
 from data_platform_core.derive.fields import fields_of
@@ -25,8 +26,6 @@ from data_platform_core.layers import window_name
 from data_platform_core.ledger.made import Unit
 from data_platform_core.s3_files import s3_file_system
 from data_platform_core.settings import Settings
-
-Format = Literal["ndjson", "csv", "parquet"]
 
 
 @dataclass(frozen=True)

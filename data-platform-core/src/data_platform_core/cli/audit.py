@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from data_platform_core.errors import StoresDisagree
-from data_platform_core.ledger.audit import EntityAudit, audit
-from data_platform_core.settings import load_settings
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from data_platform_core.ledger.audit import EntityAudit
 
 _TITLE = "Records, each figure counted in its own store (refused: in quarantine)"
 _COLUMNS = ("entity", "made", "Kafka", "bronze", "refused", "silver", "published", "warehouse", "marts", "agree")
@@ -18,6 +20,8 @@ _COLUMNS = ("entity", "made", "Kafka", "bronze", "refused", "silver", "published
 
 def audit_table(rows: list[EntityAudit]) -> Table:
     """The audit as a table for people."""
+    from rich.table import Table
+
     table = Table(*_COLUMNS[:1], title=_TITLE, title_justify="left", box=None, padding=(0, 0, 0, 1))
     for column in _COLUMNS[1:]:
         table.add_column(column, justify="right" if column != "agree" else "center")
@@ -42,6 +46,11 @@ def check_agreement(rows: list[EntityAudit]) -> None:
 
 def audit_command() -> None:
     """Count every store and compare, record by record. Exit code 1 where they disagree."""
+    from rich.console import Console
+
+    from data_platform_core.ledger.audit import audit
+    from data_platform_core.settings import load_settings
+
     rows = audit(load_settings())
     Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(audit_table(rows))
     check_agreement(rows)

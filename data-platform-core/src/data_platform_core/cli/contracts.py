@@ -8,9 +8,6 @@ from typing import Annotated
 
 import typer
 
-from data_platform_core.contracts import CONTRACTS, ENTITIES, GENERATED
-from data_platform_core.derive.dbt import dbt_docs_text, dbt_holidays_text, dbt_sources_text
-from data_platform_core.derive.json_schema import json_schema_text
 from data_platform_core.errors import ContractBroken
 
 contracts_app = typer.Typer(help="Contracts and what is derived from them.", no_args_is_help=True)
@@ -21,6 +18,10 @@ Root = Annotated[Path, typer.Option(help="Root of the repository.", file_okay=Fa
 
 def derived_files(root: Path) -> dict[Path, str]:
     """Every derived file that is committed, with the text it should have."""
+    from data_platform_core.contracts import CONTRACTS, ENTITIES, GENERATED
+    from data_platform_core.derive.dbt import dbt_docs_text, dbt_holidays_text, dbt_sources_text
+    from data_platform_core.derive.json_schema import json_schema_text
+
     schemas = root / "data-platform-core" / "contracts"
     files = {
         schemas / f"{contract.entity}.{contract.version}.schema.json": json_schema_text(contract)

@@ -1,7 +1,9 @@
 """The `crm` command: the platform's one command line.
 
 Each part of the platform names its commands in the entry point group `crm.commands`, so that this
-package imports none of them, and a command waits for no other part's libraries.
+package imports none of them, and a command waits for no other part's libraries. The modules that are
+named there say how commands are called, and import what a command works with in its function: the help
+shows all commands and needs the libraries of none, and a command needs those of no other.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ import sys
 from importlib.metadata import entry_points
 
 import typer
-from rich.console import Console
 
 from data_platform_core.errors import CrmError, Interrupted, UsageError
 
@@ -76,6 +77,8 @@ def run(program: typer.Typer) -> None:
 
 
 def _complain(message: str) -> None:
+    from rich.console import Console
+
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print("[red]crm:[/red] ", end="")
     console.print(message, markup=False)  # what it quotes may hold brackets

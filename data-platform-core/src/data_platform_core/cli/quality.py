@@ -5,11 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
-from data_platform_core.contracts import known_entities
 from data_platform_core.errors import UsageError
-from data_platform_core.settings import load_settings
 
 
 def gate_command(
@@ -26,7 +23,9 @@ def gate_command(
 
     The last line is the address of the page that shows the verdicts.
     """
-    from data_platform_core.quality.gate import run_gate  # heavy: only where it is used
+    from data_platform_core.contracts import known_entities
+    from data_platform_core.quality.gate import run_gate
+    from data_platform_core.settings import load_settings
 
     if whole and layer == "silver":
         raise UsageError("--whole is of what is published: the gate of silver looks at what its run is about to take")
@@ -43,7 +42,10 @@ def models_command(
 
     The last line is the address of the page that shows them.
     """
+    from rich.console import Console
+
     from data_platform_core.quality.models import show_models
+    from data_platform_core.settings import load_settings
 
     typer.echo(show_models(load_settings(), run, layer, Console(width=160, highlight=False)))
 

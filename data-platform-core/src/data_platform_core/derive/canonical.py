@@ -10,12 +10,14 @@ modulo 2^64, so that no order matters. The same digest comes out of Polars and P
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import polars as pl
-import polars_hash as plh
+from typing import TYPE_CHECKING
 
 from data_platform_core.contracts import Record
 from data_platform_core.derive.fields import FieldSpec, fields_of
+
+if TYPE_CHECKING:
+    import polars as pl
+    import polars_hash as plh
 
 _LANE = 2**64
 
@@ -47,6 +49,8 @@ class Digest:
 
 def hashes_of(texts: plh.HExpr) -> list[pl.Expr]:
     """The hashes of records in canonical form, as columns `high` and `low`."""
+    import polars as pl
+
     digits = texts.chash.sha2_256().str
     return [
         digits.slice(start, 16).str.to_integer(base=16, dtype=pl.UInt64).alias(lane)
@@ -67,15 +71,21 @@ def digest_of_frame(contract: type[Record], frame: pl.DataFrame) -> Digest:
 
 
 def _hashed(contract: type[Record], frame: pl.DataFrame) -> pl.LazyFrame:
+    import polars_hash as plh
+
     return frame.lazy().select(text=canonical_polars(contract)).select(hashes_of(plh.col("text")))
 
 
 def canonical_polars(contract: type[Record]) -> pl.Expr:
     """The canonical form as a Polars expression over the contract's columns."""
+    import polars as pl
+
     return pl.concat_str([_polars(field, pl.col(field.name)) for field in fields_of(contract)])
 
 
 def _polars(field: FieldSpec, value: pl.Expr) -> pl.Expr:
+    import polars as pl
+
     if field.kind == "parts":
         items = pl.concat_str([_polars(part, pl.element().struct.field(part.name)) for part in field.parts])
         return pl.format("{}[{}]", value.list.len(), value.list.eval(items).list.join(""))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from psycopg import Connection
+from typing import TYPE_CHECKING
 
 from data_platform_core.contracts import CONTRACTS, ENTITIES
 from data_platform_core.derive.canonical import Digest
@@ -12,6 +11,9 @@ from data_platform_core.ledger import stores
 from data_platform_core.ledger.made import Ledger
 from data_platform_core.settings import Settings
 from data_platform_core.warehouse import connect
+
+if TYPE_CHECKING:
+    from psycopg import Connection
 
 
 @dataclass(frozen=True)

@@ -4,17 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
-
-import polars as pl
-import psycopg
-from confluent_kafka import Consumer, KafkaException, TopicPartition
-from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError, TableNotFoundError
-from polars.exceptions import PolarsError
-from pyarrow import ArrowException
-from pyarrow.dataset import Dataset
-from pyarrow.fs import SubTreeFileSystem
+from typing import TYPE_CHECKING
 
 from data_platform_core.contracts import CONTRACTS
 from data_platform_core.derive.canonical import Digest, digest_of_frame, digest_postgres
@@ -29,29 +19,20 @@ from data_platform_core.layers import (
     published_table,
     warehouse_table,
 )
-from data_platform_core.s3 import s3_options
-from data_platform_core.s3_files import s3_file_system
 from data_platform_core.settings import Settings
 
-
-class LakeTable(DeltaTable):
-    """A table of the lake whose files Arrow reads by itself.
-
-    By Python's hands, as is delta-rs' default, one of Arrow's threads may want the interpreter while that ends, and
-    aborts the process when all its work is done (apache/arrow issue 45214).
-    """
-
-    def __init__(self, settings: Settings, address: str) -> None:
-        super().__init__(address, storage_options=s3_options(settings))
-        self._files = SubTreeFileSystem(address.removeprefix("s3://"), s3_file_system(settings))
-
-    def to_pyarrow_dataset(self, *arguments: Any, **words: Any) -> Dataset:
-        """The files of this version as a dataset of Arrow's."""
-        return super().to_pyarrow_dataset(*arguments, **(words | {"filesystem": self._files}))
+if TYPE_CHECKING:
+    import polars as pl
+    import psycopg
+    from deltalake import DeltaTable
 
 
 def open_table(settings: Settings, layer: Layer, entity: str) -> DeltaTable | None:
     """A table of the lake for reading, or None where it does not exist yet."""
+    from deltalake.exceptions import TableNotFoundError
+
+    from data_platform_core.lake_table import LakeTable
+
     address = lake_table(settings.lake_root, layer, entity).replace("s3a://", "s3://")
     try:
         return LakeTable(settings, address)
@@ -68,6 +49,10 @@ def read_errors(what: str) -> Iterator[None]:
     Raises:
         ComponentFailed: the store went away, or the table is not as its contract says.
     """
+    from deltalake.exceptions import DeltaError
+    from polars.exceptions import PolarsError
+    from pyarrow import ArrowException
+
     try:
         yield
     except (OSError, DeltaError, ArrowException, PolarsError) as error:
@@ -76,6 +61,8 @@ def read_errors(what: str) -> Iterator[None]:
 
 def kafka_ends(settings: Settings, entity: str) -> dict[int, int]:
     """End offset of each partition of the entity's topic: messages ever appended, whatever retention took."""
+    from confluent_kafka import Consumer, KafkaException, TopicPartition
+
     consumer = Consumer(client_settings(settings) | {"group.id": "crm-audit"})
     topic = TOPICS[entity]
     try:
@@ -95,6 +82,8 @@ def kafka_count(settings: Settings, entity: str) -> int:
 def lake_counts(settings: Settings, layer: Layer, entity: str) -> tuple[int, int]:
     """Rows of a bronze or quarantine table that came by the entity's topic, and how many different messages
     the table holds, whatever way they came; those of forgotten customers are blank, and no messages any more."""
+    import polars as pl
+
     table = open_table(settings, layer, entity)
     if table is None:
         return 0, 0
@@ -112,6 +101,8 @@ def silver_digest(settings: Settings, entity: str) -> Digest:
 
 
 def _frame(table: DeltaTable, columns: list[str]) -> pl.DataFrame:
+    import polars as pl
+
     with read_errors(table.table_uri):
         frame = pl.from_arrow(table.to_pyarrow_table(columns=columns))
     assert isinstance(frame, pl.DataFrame)

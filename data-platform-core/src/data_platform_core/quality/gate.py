@@ -12,11 +12,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import polars as pl
 import psycopg
-import pyarrow.compute as pc
 from psycopg2.extensions import set_wait_callback
 from psycopg2.extras import wait_select
 from rich.table import Table
@@ -40,6 +38,9 @@ from data_platform_core.windows import (
     is_published,
     rows_taken,
 )
+
+if TYPE_CHECKING:
+    import polars as pl
 
 Gate = Literal["silver", "published"]
 _SHOWN_ROWS = 20
@@ -285,6 +286,8 @@ def _keys(connection: psycopg.Connection, contract: type[Record], query: str, ro
 
 def _taken(table: Any, window: Window, contract: type[Record]) -> Iterator[pl.DataFrame]:
     """The rows of a window as a publish will have them, in frames that fit into memory; nested columns left out."""
+    import polars as pl
+
     names = _flat_names(contract)
     if window.to_version <= window.from_version:
         return
@@ -302,6 +305,8 @@ def _taken(table: Any, window: Window, contract: type[Record]) -> Iterator[pl.Da
 
 def _last_changes(table: Any, window: Window, contract: type[Record]) -> Iterator[pl.DataFrame]:
     """The rows that a window leaves of what it brought or changed; only those that it changed are held at once."""
+    import polars as pl
+
     key, kind = list(contract.key), pl.col("_change_type")
     changed = [
         frame.filter(kind != "insert").select(key)
@@ -325,6 +330,9 @@ def _flat_names(contract: type[Record]) -> list[str]:
 
 def _refused(connection: psycopg.Connection, settings: Settings, entity: str) -> Verdict:
     """Whether the share of the last day's messages that were refused, and not put back, is within its budget."""
+    import polars as pl
+    import pyarrow.compute as pc
+
     since = datetime.now(UTC) - timedelta(hours=_QUARANTINE_HOURS)
     arrived, refused = 0, 0
     is_recent = pc.field("arrived_at") >= since

@@ -11,12 +11,6 @@ import uuid
 from pathlib import Path
 from string import Template
 
-import httpx
-import psycopg
-from botocore.exceptions import BotoCoreError, ClientError
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
-
 from data_platform_core.errors import ComponentFailed
 from data_platform_core.kafka import client_settings
 from data_platform_core.layers import TOPICS
@@ -78,6 +72,9 @@ def _kafka(settings: Settings) -> Component:
 
 
 def _kafka_answers(settings: Settings) -> bool:
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+
     try:
         AdminClient(client_settings(settings)).list_topics(timeout=2)
     except KafkaException:
@@ -91,6 +88,9 @@ def create_topics(settings: Settings) -> str:
     Raises:
         ComponentFailed: Kafka is out of reach or refuses.
     """
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+
     admin = AdminClient(client_settings(settings))
     try:
         known = admin.list_topics(timeout=10)
@@ -188,6 +188,9 @@ def _seaweedfs(settings: Settings) -> Component:
 
 def _store_answers(settings: Settings) -> bool:
     """Whether S3 answers, and the volumes, which come a little later, are known to the master."""
+    import httpx
+    from botocore.exceptions import BotoCoreError, ClientError
+
     status = f"http://127.0.0.1:{settings.port('seaweedfs-master')}/dir/status"
     try:
         topology = httpx.get(status, timeout=2, trust_env=False).json()["Topology"]
@@ -203,6 +206,8 @@ def create_bucket(settings: Settings) -> str:
     Raises:
         ComponentFailed: the store refuses.
     """
+    from botocore.exceptions import BotoCoreError, ClientError
+
     client = s3_client(settings)
     try:
         if settings.s3_bucket not in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
@@ -287,6 +292,8 @@ def _not_as_root() -> list[str]:
 
 
 def _postgres_answers(settings: Settings) -> bool:
+    import psycopg
+
     try:
         psycopg.connect(admin_dsn(settings), connect_timeout=2).close()
     except psycopg.OperationalError:
@@ -424,6 +431,8 @@ def migrate_airflow(settings: Settings) -> str | None:
 
 
 def _is_healthy(url: str, part: str) -> bool:
+    import httpx
+
     try:
         return httpx.get(url, timeout=2, trust_env=False).json()[part]["status"] == "healthy"
     except (httpx.HTTPError, ValueError, KeyError, TypeError):
@@ -431,6 +440,8 @@ def _is_healthy(url: str, part: str) -> bool:
 
 
 def _answers(url: str) -> bool:
+    import httpx
+
     try:
         return httpx.get(url, timeout=2, trust_env=False).status_code == 200
     except httpx.HTTPError:

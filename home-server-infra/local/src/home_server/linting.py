@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -16,6 +17,23 @@ from home_server.places import ROOT, SOURCES, env_bin
 
 class LintFailed(CrmError):
     """At least one linter has something to say."""
+
+
+_SUBJECT = re.compile(r"(feat|fix|docs|perf|refactor|chore|test): [A-Z][a-z]+ .+ #[0-9]+")
+_BEFORE_THE_RULE = {"fix: Restart, remove and migrate only what is safe #4"}
+
+
+def odd_subjects(log: str) -> list[str]:
+    """The lines of a log of commit subjects that are not of the form `type: Verb description #issue`."""
+    return [line for line in log.splitlines() if not _SUBJECT.fullmatch(line) and line not in _BEFORE_THE_RULE]
+
+
+def _check_subjects() -> str:
+    """What is wrong with the subjects of the commits that HEAD has; nothing where this is no clone."""
+    command = ["git", "log", "--no-merges", "--format=%s"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    odd = odd_subjects(done.stdout)
+    return "\n".join(["not of the form `type: Verb description #issue`:", *odd]) if odd else ""
 
 
 def _playbooks(folder: Path) -> list[str]:
@@ -54,12 +72,17 @@ def run_lint(settings: Settings, console: Console) -> None:
     path = f"{settings.home / 'envs' / 'platform' / 'bin'}:{os.environ.get('PATH', '')}"
     env = os.environ | {"PATH": path, "COLUMNS": "200"}  # a narrow table of dbt-bouncer leaves out what is wrong
     failed = []
+
+    def tell(name: str, wrong: str) -> None:
+        console.print(f"  {'[red]✗[/red]' if wrong else '[green]✓[/green]'} {name}")
+        if wrong:
+            failed.append(name)
+            console.out(wrong, highlight=False)
+
+    tell("commit subjects", _check_subjects())
     for name, folder, (program, *arguments) in checks:
         command = program if program.startswith("/") else env_bin(settings, *program.split("/"))
         done = subprocess.run([command, *arguments], cwd=folder, env=env, capture_output=True, text=True)
-        console.print(f"  {'[red]✗[/red]' if done.returncode else '[green]✓[/green]'} {name}")
-        if done.returncode:
-            failed.append(name)
-            console.out(done.stdout + done.stderr, highlight=False)
+        tell(name, (done.stdout + done.stderr or "it failed and said nothing") if done.returncode else "")
     if failed:
         raise LintFailed(f"{', '.join(failed)}: see above; `ruff format .` and `ruff check --fix .` mend what they can")

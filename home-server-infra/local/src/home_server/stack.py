@@ -10,10 +10,9 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
-from rich.console import Console
 
 from data_platform_core.errors import Interrupted, UsageError
 from data_platform_core.layers import LAYERS, TOPICS, lake_table
@@ -32,6 +31,9 @@ from home_server.credentials import ensure_credentials
 from home_server.processes import Processes
 from home_server.steps import Step, run_steps
 from home_server.toolchain import setup_steps, write_platform_commands
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _LONGEST_PLAN_SECONDS = 1200.0
 """So long another command's plan is waited for: a first start that installs everything takes a third of it."""

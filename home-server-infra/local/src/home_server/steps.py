@@ -11,12 +11,17 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from typing import TYPE_CHECKING, Any
 
 from data_platform_core.errors import CrmError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import TaskID
+
+
+class Failed(str):
+    """A step's word on what it did, where that was a failure which does not end the plan."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +36,9 @@ class Step:
 def run_steps(steps: Sequence[Step], console: Console, watch: Callable[[], None] = lambda: None) -> dict[str, float]:
     """Run a plan; returns each step's seconds.
 
-    A step may return a word on what it did, which is shown. `watch` is called while steps run. After
-    a failure, its own or of a step, nothing new is started, running commands are ended, and the first
-    error is raised.
+    A step may return a word on what it did, which is shown; a `Failed` one is shown as such and ends nothing.
+    `watch` is called while steps run. After a failure, its own or of a step, nothing new is started, running commands
+    are ended, and the first error is raised.
     """
     names = {step.name for step in steps}
     waiting = list(steps)
@@ -74,6 +79,8 @@ class _Board:
     """Shows steps: moving on a terminal, as plain lines elsewhere."""
 
     def __init__(self, console: Console) -> None:
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
         self._console = console
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
@@ -91,7 +98,8 @@ class _Board:
 
     def finished(self, name: str, seconds: float, word: str | None) -> None:
         self._progress.remove_task(self._tasks[name])
-        self._console.print(f"  [green]✓[/green] {name:<24} {seconds:6.1f} s  [dim]{word or ''}[/dim]", highlight=False)
+        mark = "[red]✗[/red]" if isinstance(word, Failed) else "[green]✓[/green]"
+        self._console.print(f"  {mark} {name:<24} {seconds:6.1f} s  [dim]{word or ''}[/dim]", highlight=False)
 
 
 _commands: set[subprocess.Popen[Any]] = set()

@@ -1,71 +1,108 @@
-"""`crm test`: all tests, each in the environment it is about, on a stack of their own."""
+"""`crm test`: the parts of the tests side by side, each in the environment it is about, on a stack of its own."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
+from typing import IO
+from xml.etree import ElementTree
 
 from rich.console import Console
+from rich.table import Table
 
 from data_platform_core.errors import CrmError
 from data_platform_core.settings import USUAL_PORTS, Settings
 from home_server import stack
+from home_server.parts import FAST, PARTS, Part, changed_files, parts_concerned, parts_named
 from home_server.places import ROOT, env_bin
-from home_server.steps import run_steps
+from home_server.steps import Failed, Step, run_steps, tracked
 from home_server.testbed.base import base_steps, why_not
 from home_server.testbed.bed import run_in_bed
+from home_server.toolchain import setup_steps, write_platform_commands
 
-_UNIT_TESTS = {
-    "platform": (
-        "data-platform-core/tests",
-        "data-generator/tests",
-        "home-server-infra/local/tests",
-        "spark_jobs/tests/batch",
-    ),
-    "spark": ("spark_jobs/tests", "--ignore=spark_jobs/tests/batch"),
-    "airflow": ("dags/tests",),
-}
-_INFRA_TESTS = "ansible/tests"
 _ON_EVERY_CORE = ("-n", "logical", "--dist", "worksteal")
-"""For the platform's unit tests: 3 minutes of two cores instead of 6 of one."""
+_PARTS_AT_ONCE = 2
+"""Beside the parts on a whole stack, which wait most of their time; more would make all of them late on two cores."""
+_WHOLE_STACK = ("lake", "airflow")
+_SLOWEST_SHOWN = 12
+_NOTHING_COLLECTED = 5
+"""The exit code of a pytest that found no test, as of a part in which an expression chose none."""
 
 
 class TestsFailed(CrmError):
     """At least one test failed."""
 
 
-def run_tests(settings: Settings, console: Console, fast: bool, arguments: tuple[str, ...]) -> None:
-    """Run the unit tests and, unless `fast`, the tests that need the real components.
+@dataclass(frozen=True)
+class _Result:
+    """What became of a part."""
+
+    part: Part
+    passes: bool
+    seconds: float
+    tests: int = 0
+    skipped: int = 0
+    slowest: tuple[tuple[float, str], ...] = ()
+
+
+def run_tests(settings: Settings, console: Console, words: Sequence[str], fast: bool, changed: bool) -> None:
+    """Run the parts that are named first in `words`, all of them by default; what follows them is for pytest.
+
+    Where only what changed is to be tested, one of the words may be the revision since which: HEAD by default. Set-up
+    and parts are one plan: a part begins as soon as what it needs is installed. One part alone has the terminal.
 
     Raises:
-        TestsFailed: says in which environments.
+        TestsFailed: names the parts in which a test failed.
+        UsageError: there is no such part or revision.
     """
-    stack.set_up(settings, console)
+    known = {part.name for part in PARTS}
+    names, arguments = _split(words, known)
+    if changed:
+        revision = next((name for name in names if name not in known), "HEAD")
+        concerned = parts_concerned(changed_files(revision))
+        names = [name for name in names if name != revision]
+        console.print(f"changed since {revision}: {', '.join(part.name for part in concerned) or 'nothing with tests'}")
+    else:
+        concerned = PARTS
+    parts = [part for part in parts_named((*names, *(FAST if fast else ()))) if part in concerned]
+    if not parts:
+        return
+    write_platform_commands(settings)
     _clear_left_over_stacks(settings, console)
-    failed = []
-    with _own_stack(settings, console) as environment:
-        unit = dict(_UNIT_TESTS)
-        if not arguments:  # which may ask for what workers cannot do, as --pdb does
-            unit["platform"] += _ON_EVERY_CORE
-        plan = [*unit.items(), *(() if fast else (("platform", ("tests",)),))]
-        for name, words in plan:
-            console.rule(f"pytest {' '.join(words)} in the environment {name}", align="left")
-            if not _pytest(settings, name, words, environment, arguments):
-                failed.append(" ".join(words))
-    if not fast and not _infra_passes(settings, console, False, arguments):
-        failed.append(_INFRA_TESTS)
-    if failed:
-        raise TestsFailed(f"tests failed in {'; '.join(failed)}")
+    begun = time.monotonic()
+    if len(parts) == 1:
+        run_steps(_set_up(settings, parts), console)
+        results = [_run_part(settings, parts[0], console, arguments, None)]
+    else:
+        results = _side_by_side(settings, console, parts, arguments)
+    console.print(_summary(results, time.monotonic() - begun))
+    if failed := [result.part.name for result in results if not result.passes]:
+        raise TestsFailed(f"tests failed in {', '.join(failed)}; `crm test {failed[0]}` runs that part alone")
 
 
-def run_drills(settings: Settings, console: Console, arguments: tuple[str, ...]) -> None:
+def _split(words: Sequence[str], known: set[str]) -> tuple[list[str], list[str]]:
+    """Names of parts, and pytest's words: from the first option, file or test on."""
+
+    def is_pytests(word: str) -> bool:
+        return word not in known and (word.startswith("-") or "::" in word or Path(word).exists())
+
+    names = list(takewhile(lambda word: not is_pytests(word), words))
+    return names, list(words[len(names) :])
+
+
+def run_drills(settings: Settings, console: Console, arguments: Sequence[str]) -> None:
     """Run the drills of the way of the data, and the lake's tests on the other store; each on a stack of its own.
 
     Raises:
@@ -74,75 +111,172 @@ def run_drills(settings: Settings, console: Console, arguments: tuple[str, ...])
     stack.set_up(settings, console)
     _clear_left_over_stacks(settings, console)
     failed = []
-    with _own_stack(settings, console) as environment:
-        if not _pytest(settings, "platform", ("tests",), environment, ("-m", "drill", *arguments)):
-            failed.append("the drills")
+    for part in PARTS:
+        if part.stack or part.name == "unit":
+            result = _run_part(settings, part, console, ("-m", "drill", *arguments), None)
+            failed += [] if result.passes else [f"the drills of {part.name}"]
     if not arguments:  # which choose among the drills
         other = settings.model_copy(update={"s3_store": "minio" if settings.s3_store == "seaweedfs" else "seaweedfs"})
-        console.rule(f"tests of the lake on {other.s3_store}", align="left")
         stack.set_up(other, console)
-        with _own_stack(other, console) as environment:
-            if not _pytest(other, "platform", ("tests/test_lake.py",), environment, ()):
-                failed.append(f"the lake on {other.s3_store}")
+        console.rule(f"the lake on {other.s3_store}", align="left")
+        result = _run_part(other, parts_named(["lake"])[0], console, (), None)
+        failed += [] if result.passes else [f"the lake on {other.s3_store}"]
     if failed:
         raise TestsFailed(f"{' and '.join(failed)} failed")
 
 
-def run_infra_tests(settings: Settings, console: Console, drill: bool, arguments: tuple[str, ...]) -> None:
+def run_infra_tests(settings: Settings, console: Console, drill: bool, arguments: Sequence[str]) -> None:
     """Run the tests of the playbooks on a test bed; skipped, with the reason, where there can be none.
 
     Raises:
         TestsFailed: at least one failed.
     """
-    stack.set_up(settings, console)
-    if not _infra_passes(settings, console, drill, arguments):
-        raise TestsFailed(f"tests failed in {_INFRA_TESTS}")
+    (infra,) = parts_named(["infra"])
+    run_steps(_set_up(settings, [infra]), console)
+    result = _run_part(settings, infra, console, (*(("-m", "drill") if drill else ()), *arguments), None)
+    if not result.passes:
+        raise TestsFailed(f"tests failed in {infra.paths[0]}")
 
 
-def _infra_passes(settings: Settings, console: Console, drill: bool, arguments: tuple[str, ...]) -> bool:
-    console.rule(f"{'drills' if drill else 'tests'} of {_INFRA_TESTS} on test hosts", align="left")
-    reason = why_not()
-    if reason:
-        console.print(f"[yellow]skipped:[/yellow] {reason}")
-        return True
-    run_steps(base_steps(settings), console)
-    folders = () if any(word.startswith(_INFRA_TESTS) for word in arguments) else (_INFRA_TESTS,)
-    chosen = ("-m", "drill") if drill else ()
-    command = [env_bin(settings, "platform", "python"), "-m", "pytest", *folders, *chosen, *arguments]
-    return run_in_bed(settings, command, os.environ | {"CRM_HOME": str(settings.home)}) == 0
+# --- parts ------------------------------------------------------------------------------------
 
 
-def _pytest(
-    settings: Settings, name: str, words: tuple[str, ...], environment: dict[str, str], arguments: tuple[str, ...]
-) -> bool:
-    command = [env_bin(settings, name, "python"), "-m", "pytest", *words, *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment).returncode == 0
+def _set_up(settings: Settings, parts: Sequence[Part]) -> list[Step]:
+    """What must be installed before these parts can run."""
+    on_hosts = any(part.on_test_hosts for part in parts) and why_not() is None
+    return [*setup_steps(settings), *(base_steps(settings) if on_hosts else [])]
+
+
+def _side_by_side(
+    settings: Settings, console: Console, parts: Sequence[Part], arguments: Sequence[str]
+) -> list[_Result]:
+    """Run parts beside each other; what each printed is printed whole, as it ends."""
+    turn = threading.Semaphore(_PARTS_AT_ONCE)
+    printing = threading.Lock()
+    results: dict[str, _Result] = {}
+
+    def run(part: Part) -> str:
+        log = settings.home / "logs" / f"test-{part.name}.log"
+        with log.open("wb") as output:
+            if part.name in _WHOLE_STACK:
+                result = _run_part(settings, part, console, arguments, output)
+            else:
+                with turn:
+                    result = _run_part(settings, part, console, arguments, output)
+        results[part.name] = result
+        with printing:
+            console.rule(f"{part.name}: {part.what}", align="left")
+            console.out(log.read_text(errors="replace"), highlight=False)
+        word = f"{result.tests} tests"
+        return word if result.passes else Failed(f"{word}, some failed")
+
+    store = f"set up {settings.s3_store}"
+    steps = [
+        Step(part.name, lambda part=part: run(part), (*part.needs, *((store,) if part.stack else ())))  # type: ignore[misc]
+        for part in parts
+    ]
+    run_steps([*_set_up(settings, parts), *steps], console)
+    return [results[part.name] for part in parts]
+
+
+def _run_part(
+    settings: Settings, part: Part, console: Console, arguments: Sequence[str], output: IO[bytes] | None
+) -> _Result:
+    """Run a part; its output goes to the terminal or into a file."""
+    if part.on_test_hosts and (reason := why_not()):
+        console.print(f"[yellow]{part.name} is skipped:[/yellow] {reason}")
+        return _Result(part, True, 0.0)
+    report = settings.home / "logs" / f"test-{part.name}.xml"
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.unlink(missing_ok=True)
+    named = any(word.partition("::")[0].endswith(".py") for word in arguments)  # then these files, and no others
+    paths = [path for path in part.paths if not named or path.startswith("--")]
+    workers = _ON_EVERY_CORE if part.on_every_core and not arguments else ()  # which may ask for --pdb
+    python = env_bin(settings, part.environment, "python")
+    command = [python, "-m", "pytest", *paths, *workers, f"--junitxml={report}", *arguments]
+    begun = time.monotonic()
+    if part.on_test_hosts:
+        code = run_in_bed(settings, command, os.environ | {"CRM_HOME": str(settings.home)}, output)
+    else:
+        with _own_stack(settings, console) as environment:
+            process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
+            with tracked(process):
+                code = _wait(process)
+    passes = code == 0 or (code == _NOTHING_COLLECTED and bool(arguments))
+    return _with_figures(part, passes, time.monotonic() - begun, report)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """Wait for pytest; where we are to end, it ends first, and takes back what its fixtures made."""
+    try:
+        return process.wait()
+    except BaseException:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        raise
+
+
+def _with_figures(part: Part, passes: bool, seconds: float, report: Path) -> _Result:
+    if not report.exists():
+        return _Result(part, passes, seconds)
+    cases = list(ElementTree.parse(report).getroot().iter("testcase"))
+    slowest = sorted(((float(case.get("time", 0)), str(case.get("name"))) for case in cases), reverse=True)
+    skipped = sum(case.find("skipped") is not None for case in cases)
+    return _Result(part, passes, seconds, len(cases), skipped, tuple(slowest[:_SLOWEST_SHOWN]))
+
+
+def _summary(results: Sequence[_Result], seconds: float) -> Table:
+    """Parts, tests, seconds and budgets, and the slowest tests: where the next one that takes too long is seen."""
+    table = Table("part", box=None, title="", padding=(0, 2, 0, 0))
+    for column in ("tests", "skipped", "seconds", "budget"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    for one in results:
+        verdict = "[green]passed[/green]" if one.passes else "[red]failed[/red]"
+        late = " [yellow]over its budget[/yellow]" if one.seconds > one.part.budget_seconds else ""
+        figures = (one.tests, one.skipped, f"{one.seconds:.0f}", one.part.budget_seconds)
+        table.add_row(one.part.name, *map(str, figures), verdict + late)
+    table.add_row("in all", str(sum(r.tests for r in results)), "", f"{seconds:.0f}", "", "with the set-up")
+    slowest = sorted(((s, name, one.part.name) for one in results for s, name in one.slowest), reverse=True)
+    table.add_row("")
+    for taken, name, part in slowest[:_SLOWEST_SHOWN]:
+        table.add_row(part, "", "", f"{taken:.0f}", "", f"[dim]{name}[/dim]")
+    return table
+
+
+# --- stacks of their own ----------------------------------------------------------------------
 
 
 @contextmanager
 def _own_stack(settings: Settings, console: Console) -> Iterator[dict[str, str]]:
     """The environment of a stack of the tests' own: own ports, own folder; gone afterwards, come what may."""
-    offset = _free_offset()
-    made = Path(tempfile.mkdtemp(prefix="new-", dir=settings.home))
-    folder = made.with_name(made.name.replace("new-", "test-", 1))
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CRM_", "AIRFLOW", "SPARK"))}
-    environment = kept | {
-        "CRM_HOME": str(settings.home),
-        "CRM_STACK": str(folder),
-        "CRM_PORT_OFFSET": str(offset),
-        "CRM_WORLD_CUSTOMERS": "2000",
-        "CRM_WORLD_PRODUCTS": "40",
-        "CRM_WORLD_EVENTS_PER_DAY": "3000",
-        "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
-        "CRM_S3_STORE": settings.s3_store,
-    }
-    with (made / "tests.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        made.rename(folder)  # held before another run can take it for left over
-        try:
-            yield environment
-        finally:
-            _reset(settings, folder, environment, console)
+    with _port_offset() as offset:
+        made = Path(tempfile.mkdtemp(prefix="new-", dir=settings.home))
+        folder = made.with_name(made.name.replace("new-", "test-", 1))
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("CRM_", "AIRFLOW", "SPARK"))}
+        environment = kept | {
+            "CRM_HOME": str(settings.home),
+            "CRM_STACK": str(folder),
+            "CRM_PORT_OFFSET": str(offset),
+            "CRM_WORLD_CUSTOMERS": "2000",
+            "CRM_WORLD_PRODUCTS": "40",
+            "CRM_WORLD_EVENTS_PER_DAY": "3000",
+            "CRM_STREAM_MASTERS_TRIGGER_SECONDS": "2",  # what is sent has landed once the masters have
+            "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+            # a JVM that lives for a minute spends half of its time on compiling what it runs a few times
+            "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1",
+            "CRM_S3_STORE": settings.s3_store,
+        }
+        with (made / "tests.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            made.rename(folder)  # held before another run can take it for left over
+            try:
+                yield environment
+            finally:
+                _reset(settings, folder, environment, console)
 
 
 def _reset(settings: Settings, folder: Path, environment: dict[str, str], console: Console) -> None:
@@ -172,12 +306,25 @@ def _is_held(lock: Path) -> bool:
     return False
 
 
-def _free_offset() -> int:
-    """A port offset at which no port of a stack is taken."""
-    for offset in range(20_000, 22_000, 100):
-        if all(_is_free(port + offset) for port in USUAL_PORTS.values()):
-            return offset
-    raise CrmError("no free ports for the tests' stack between 24040 and 31093: end what holds them")
+_OFFSETS = range(20_000, 23_000, 943)
+"""So far apart that no port of a stack, nor of those that its tests start 300 and 600 ports further, is another's."""
+_MARKER_PORT = 4000
+"""Held, at its offset, by whoever has the offset: two runs may look for one at once."""
+
+
+@contextmanager
+def _port_offset() -> Iterator[int]:
+    """A port offset at which no port of a stack is taken, and that is nobody else's meanwhile."""
+    for offset in _OFFSETS:
+        with socket.socket() as marker:
+            try:
+                marker.bind(("127.0.0.1", _MARKER_PORT + offset))
+            except OSError:
+                continue
+            if all(_is_free(port + offset) for port in USUAL_PORTS.values()):
+                yield offset
+                return
+    raise CrmError("no free ports for the tests' stack between 24000 and 32163: end what holds them")
 
 
 def _is_free(port: int) -> bool:

@@ -173,8 +173,12 @@ def _minio(settings: Settings) -> str | None:
             "GOTOOLCHAIN": "local",
             "GOFLAGS": "-modcacherw -buildvcs=false",
             "CGO_ENABLED": "0",
+            # a sixth less of the compiler's time: it collects no garbage below this size, of which two run at once
+            "GOGC": "off",
+            "GOMEMLIMIT": "1500MiB",
         }
-        command = [str(go), "install", f"github.com/minio/minio@{MINIO_VERSION}"]
+        flags = ["-ldflags=-s -w", "-gcflags=all=-dwarf=false"]  # nobody debugs it
+        command = [str(go), "install", *flags, f"github.com/minio/minio@{MINIO_VERSION}"]
         run_command(command, setup_log(settings, "minio"), env, "building MinIO")
         shutil.rmtree(cache / "gopath", ignore_errors=True)  # 2 GB that only the build needs
         shutil.rmtree(cache / "go-build", ignore_errors=True)

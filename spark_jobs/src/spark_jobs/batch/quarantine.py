@@ -11,23 +11,22 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
-import psycopg
-import pyarrow as pa
-from confluent_kafka import KafkaError, KafkaException, Producer
 from pydantic import ValidationError
 
 from data_platform_core.contracts import CONTRACTS, Part, Record
-from data_platform_core.derive.arrow import arrow_schema
-from data_platform_core.derive.canonical import hashes_of_frame
 from data_platform_core.derive.fields import fields_of
 from data_platform_core.errors import ComponentFailed
 from data_platform_core.kafka import client_settings
 from data_platform_core.layers import TOPICS
 from data_platform_core.ledger.stores import open_table
 from data_platform_core.settings import Settings
+
+if TYPE_CHECKING:
+    import psycopg
+    from confluent_kafka import KafkaError
 
 _MESSAGES_ON_THEIR_WAY = 10_000
 
@@ -124,6 +123,8 @@ def replay(
     Raises:
         ComponentFailed: Kafka did not take them; what was begun is sent again by the same command.
     """
+    from confluent_kafka import KafkaException, Producer
+
     contract = CONTRACTS[entity]
     done = Replayed([], [], [])
     begun, failures = 0, []
@@ -185,6 +186,11 @@ def _begin(connection: psycopg.Connection, entity: str, message: Message, digits
 
 def record_hash(contract: type[Record], record: Record) -> str:
     """The hash of a record in canonical form: 32 hexadecimal digits."""
+    import pyarrow as pa
+
+    from data_platform_core.derive.arrow import arrow_schema
+    from data_platform_core.derive.canonical import hashes_of_frame
+
     frame = pl.from_arrow(pa.Table.from_pylist([_values_of(record)], schema=arrow_schema(contract)))
     assert isinstance(frame, pl.DataFrame)
     high, low = hashes_of_frame(contract, frame).row(0)

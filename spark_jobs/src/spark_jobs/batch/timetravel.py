@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
-
-import polars as pl
-from deltalake import DeltaTable
+from typing import TYPE_CHECKING, Any
 
 from data_platform_core.errors import CrmError, UsageError
 from data_platform_core.ledger.stores import read_errors
+
+if TYPE_CHECKING:
+    import polars as pl
+    from deltalake import DeltaTable
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ def rows_at(table: DeltaTable, version: int, columns: list[str] | None = None) -
         CrmError: files of that version were removed.
         ComponentFailed: the store went away.
     """
+    import polars as pl
+
     with read_errors(f"version {version} of {table.table_uri}"):
         table.load_as_version(version)
         try:
@@ -94,6 +97,8 @@ def rows_at(table: DeltaTable, version: int, columns: list[str] | None = None) -
 
 def difference(before: pl.DataFrame, after: pl.DataFrame, key: tuple[str, ...]) -> Difference:
     """What differs between two states of a table, by key."""
+    import polars as pl
+
     on = list(key)
     others = [name for name in after.columns if name not in key]
     both = after.join(before, on=on, how="inner", suffix=" before")

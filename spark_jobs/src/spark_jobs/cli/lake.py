@@ -8,19 +8,17 @@ import sys
 import time
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from zoneinfo import ZoneInfo
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from data_platform_core.contracts import CONTRACTS, ENTITIES, known_entities
 from data_platform_core.errors import ComponentFailed, CrmError, Interrupted, UsageError
-from data_platform_core.lake_owner import lake_owner
-from data_platform_core.requests import ask, wait
-from data_platform_core.settings import Settings, load_settings
-from data_platform_core.warehouse import connect
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from data_platform_core.settings import Settings
 
 _PURGE_TRIES = 5
 _MOST_PIECES = 1000
@@ -42,6 +40,9 @@ def backfill_command(
     Files are chosen by days where their names tell a window, as those of `crm generate backfill --out` do; of products
     and profiles all are taken up to the last day, since what happened refers to versions of long before.
     """
+    from data_platform_core.contracts import known_entities
+    from data_platform_core.settings import load_settings
+
     known_entities([entity])
     if (folder is None) == (topic is None):
         raise UsageError("name a folder, or a topic by --topic; not both")
@@ -70,6 +71,9 @@ def chunks_command(
     entities: Annotated[list[str] | None, typer.Argument(help="Which entities; all without it.")] = None,
 ) -> None:
     """What a backfill of whole days is cut into, as JSON: an entity and its days a piece, for Airflow to map."""
+    from data_platform_core.contracts import CONTRACTS, known_entities
+    from data_platform_core.settings import load_settings
+
     # masters first: what an hourly run in between finds has its customers and products
     chosen = sorted(known_entities(entities or ()), key=lambda entity: not CONTRACTS[entity].is_master)
     past_days(load_settings(), first.date(), last.date())
@@ -104,6 +108,11 @@ def maintenance_command(
     within: Within = 4 * 3600,
 ) -> None:
     """Compact the lake's tables, and remove files that no version within the retention needs."""
+    from rich.table import Table
+
+    from data_platform_core.contracts import known_entities
+    from data_platform_core.settings import load_settings
+
     words: dict[str, Any] = {"entities": list(known_entities(entities or ())), "compact_only": compact_only}
     if retention is not None and not math.isfinite(retention):
         raise UsageError(f"--retention {retention}: write it in hours, as 168")
@@ -132,8 +141,10 @@ def forget_command(
     Kafka keeps its messages until the topic's retention ends them; what still comes of the customer is kept out. The
     models of the warehouse have the customer until they are built next.
     """
+    from data_platform_core.contracts import ENTITIES
     from data_platform_core.quality.forget import forget_verdicts
-    from spark_jobs.batch.publish import publish  # heavy: only where it is used
+    from data_platform_core.settings import load_settings
+    from spark_jobs.batch.publish import publish
     from spark_jobs.maintenance.fingerprint import fingerprint_of
 
     settings = load_settings()
@@ -158,6 +169,11 @@ def forget_command(
 
 def requests_command() -> None:
     """What was asked of the streaming application last, and what became of it."""
+    from rich.table import Table
+
+    from data_platform_core.settings import load_settings
+    from data_platform_core.warehouse import connect
+
     table = Table("request", "kind", "state", "asked", "took", "progress or message", box=None)
     with connect(load_settings()) as connection:
         rows = connection.execute(
@@ -172,6 +188,9 @@ def requests_command() -> None:
 
 def asked(settings: Settings, kind: str, arguments: dict[str, Any], within: float) -> dict[str, Any]:
     """Ask the streaming application for something, and wait for it; returns its result."""
+    from data_platform_core.requests import ask, wait
+    from data_platform_core.warehouse import connect
+
     seen: dict[str, Any] = {}
 
     def tell(progress: dict[str, Any]) -> None:
@@ -191,6 +210,8 @@ def asked(settings: Settings, kind: str, arguments: dict[str, Any], within: floa
 
 
 def _has_owner(settings: Settings) -> bool:
+    from data_platform_core.lake_owner import lake_owner
+
     try:
         return lake_owner(settings) is not None
     except ComponentFailed:
@@ -199,6 +220,8 @@ def _has_owner(settings: Settings) -> bool:
 
 def console() -> Console:
     """Where tables are printed; where nobody looks through a terminal, they need not be squeezed into 80 columns."""
+    from rich.console import Console
+
     return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 

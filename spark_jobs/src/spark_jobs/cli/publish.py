@@ -6,10 +6,7 @@ from typing import Annotated
 
 import typer
 
-from data_platform_core.contracts import known_entities
 from data_platform_core.errors import UsageError
-from data_platform_core.settings import load_settings
-from spark_jobs.batch.publish import publish
 
 
 def publish_command(
@@ -18,6 +15,10 @@ def publish_command(
     whole: Annotated[bool, typer.Option(help="Replace what is published by all that silver has.")] = False,
 ) -> None:
     """Publish what silver has to PostgreSQL, exactly once."""
+    from data_platform_core.contracts import known_entities
+    from data_platform_core.settings import load_settings
+    from spark_jobs.batch.publish import publish
+
     published = publish(load_settings(), run, known_entities(entities or ()), whole)
     if not published:
         typer.echo("the lake has no tables yet: nothing to publish")

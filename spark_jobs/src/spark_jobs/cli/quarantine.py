@@ -7,12 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
-from data_platform_core.contracts import CONTRACTS, known_entities
 from data_platform_core.errors import ContractBroken, UsageError
-from data_platform_core.reasons import REASONS, code_of
-from data_platform_core.settings import load_settings
 from spark_jobs.cli.lake import console
 
 quarantine_app = typer.Typer(help="What was refused, why, and how it is mended.", no_args_is_help=True)
@@ -30,7 +26,11 @@ def list_command(
 ) -> None:
     """How many messages are in quarantine, by reason."""
     import polars as pl
+    from rich.table import Table
 
+    from data_platform_core.contracts import known_entities
+    from data_platform_core.reasons import REASONS, code_of
+    from data_platform_core.settings import load_settings
     from spark_jobs.batch.quarantine import quarantined
 
     table = Table("entity", "reason", "messages", "first", "last", "meaning", box=None)
@@ -62,6 +62,8 @@ def show(
     limit: Annotated[int, typer.Option(min=1, help="Messages to show.")] = 20,
 ) -> None:
     """Messages in quarantine: where they came from, why they were refused, and their bytes."""
+    from data_platform_core.contracts import CONTRACTS, known_entities
+    from data_platform_core.settings import load_settings
     from spark_jobs.batch.quarantine import chosen, quarantined, refusal_of
 
     known_entities([entity])
@@ -87,6 +89,8 @@ def replay(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")] = False,
 ) -> None:
     """Mend messages and put them back, once. Exit code 1 where some still break their contract."""
+    from data_platform_core.contracts import CONTRACTS, known_entities
+    from data_platform_core.settings import load_settings
     from data_platform_core.warehouse import connect
     from spark_jobs.batch.quarantine import chosen, mended, quarantined, refusal_of
     from spark_jobs.batch.quarantine import replay as send

@@ -6,9 +6,6 @@ from typing import Annotated
 
 import typer
 
-from data_platform_core.contracts import known_entities
-from data_platform_core.settings import load_settings
-
 stream_app = typer.Typer(help="The streaming application's checkpoints.", no_args_is_help=True)
 
 
@@ -20,7 +17,9 @@ def _stream() -> None:
 @stream_app.command()
 def recover(entities: Annotated[list[str], typer.Argument(help="Whose checkpoint is made anew.")]) -> None:
     """Put a broken checkpoint aside, and let a new one go on from what bronze holds. The stream must be down."""
-    from spark_jobs.batch.recover import recover as make_new  # heavy: only where it is used
+    from data_platform_core.contracts import known_entities
+    from data_platform_core.settings import load_settings
+    from spark_jobs.batch.recover import recover as make_new
 
     known_entities(entities)
     for entity in entities:

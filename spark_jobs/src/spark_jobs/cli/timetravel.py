@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from data_platform_core.contracts import CONTRACTS, known_entities
 from data_platform_core.errors import UsageError
-from data_platform_core.settings import load_settings
+
+if TYPE_CHECKING:
+    import polars as pl
+    from deltalake import DeltaTable
+
+    from data_platform_core.layers import Layer
 
 timetravel_app = typer.Typer(help="The lake's tables as they were.", no_args_is_help=True)
 Entity = Annotated[str, typer.Argument(help="Whose table.")]
@@ -31,6 +35,7 @@ def show(
     """A table as of a version or a time."""
     import polars as pl
 
+    from data_platform_core.contracts import CONTRACTS
     from spark_jobs.batch.timetravel import rows_at, version_at
 
     table = _table(entity, layer)
@@ -52,7 +57,7 @@ def show(
     typer.echo(f"written to {out}")
 
 
-def _write(rows, out: Path) -> None:  # type: ignore[no-untyped-def]
+def _write(rows: pl.DataFrame, out: Path) -> None:
     import polars as pl
 
     # bytes have no place in a text: base64, as is the custom
@@ -77,6 +82,7 @@ def diff(
     limit: Annotated[int, typer.Option(min=1, help="Rows to show of each kind.")] = 5,
 ) -> None:
     """What silver gained, lost and changed between two versions, by id."""
+    from data_platform_core.contracts import CONTRACTS
     from spark_jobs.batch.timetravel import difference, rows_at, version_at
 
     table = _table(entity, "silver")
@@ -107,17 +113,19 @@ def history(
         typer.echo(f"{version.number:>8}  {version.at:%Y-%m-%dT%H:%M:%S.%fZ}  {version.operation:<18} {told}")
 
 
-def _table(entity: str, layer: str):  # type: ignore[no-untyped-def]
+def _table(entity: str, layer: Layer) -> DeltaTable:
+    from data_platform_core.contracts import known_entities
     from data_platform_core.ledger.stores import open_table
+    from data_platform_core.settings import load_settings
 
     known_entities([entity])
-    table = open_table(load_settings(), layer, entity)  # type: ignore[arg-type]
+    table = open_table(load_settings(), layer, entity)
     if table is None:
         raise UsageError(f"the lake has no table {layer}.{entity} yet")
     return table
 
 
-def _show(rows) -> None:  # type: ignore[no-untyped-def]
+def _show(rows: pl.DataFrame) -> None:
     import polars as pl
 
     with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=200 if sys.stdout.isatty() else 400, fmt_str_lengths=60):

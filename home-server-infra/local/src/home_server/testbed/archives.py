@@ -44,7 +44,7 @@ def _archives(settings: Settings) -> str | None:
         retrieve_jars(settings, _IVY, jars, "testbed")
         for version in KAFKA_VERSIONS:
             name = f"kafka_2.13-{version}"
-            with tarfile.open(kafka_archive(settings, version), "w:gz", compresslevel=1) as archive:
+            with tarfile.open(kafka_archive(settings, version), "w:gz", compresslevel=0) as archive:  # jars are
                 for jar in sorted((jars / f"kafka-{version}").glob("*.jar")):
                     archive.add(jar, f"{name}/libs/{jar.name}")
 

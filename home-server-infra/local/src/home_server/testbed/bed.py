@@ -28,6 +28,7 @@ from typing import IO, Any
 from data_platform_core.errors import CrmError
 from data_platform_core.settings import Settings
 from home_server.places import ROOT
+from home_server.steps import tracked
 from home_server.testbed.archives import KAFKA_VERSIONS, jmx_exporter, kafka_archive
 from home_server.testbed.base import image, mirror
 
@@ -40,8 +41,13 @@ _AUTHORITY = ROOT / "ansible" / ".pki"
 _EXAMPLE = ROOT / "ansible" / "inventories" / "home"
 
 
-def run_in_bed(settings: Settings, command: Sequence[str], environment: dict[str, str]) -> int:
-    """Run a command where it may lay hosts; its exit code. Everything it made is gone afterwards."""
+def run_in_bed(
+    settings: Settings, command: Sequence[str], environment: dict[str, str], output: IO[bytes] | None = None
+) -> int:
+    """Run a command where it may lay hosts; its exit code. Everything it made is gone afterwards.
+
+    Its output goes where ours does, or into a file.
+    """
     beds = settings.home / "beds"
     beds.mkdir(parents=True, exist_ok=True)
     for folder in beds.iterdir():
@@ -51,9 +57,12 @@ def run_in_bed(settings: Settings, command: Sequence[str], environment: dict[str
         fcntl.flock(lock, fcntl.LOCK_EX)
         # the namespaces end with `unshare`, and `unshare` with this process, even when that is killed
         words = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--net", "--pid", "--fork", "--kill-child"]
-        process = subprocess.Popen([*words, "--mount-proc", *command], env=environment | {"CRM_BED": str(folder)})
+        process = subprocess.Popen(
+            [*words, "--mount-proc", *command], env=environment | {"CRM_BED": str(folder)}, stdout=output, stderr=output
+        )
         try:
-            return _wait(process)
+            with tracked(process):
+                return _wait(process)
         finally:
             process.kill()
             process.wait()
@@ -327,7 +336,8 @@ class Bed:
         keys = "".join(f"{key}\n" for key in (host.authorized_keys or (self.public_key,)))
         _write(root, f"home/{host.user}/.ssh/authorized_keys", keys, 0o600)
         _run("chroot", str(root), "chown", "-R", f"{host.user}:{host.user}", f"/home/{host.user}/.ssh")
-        _run("chroot", str(root), "ssh-keygen", "-A")
+        # one kind of key, the one that is asked for: three take seconds, of which most is RSA's
+        _run("chroot", str(root), "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/etc/ssh/ssh_host_ed25519_key")
 
     def _hide_authority(self) -> None:
         """Lay the bed's own folder over that of the control node's authority, seen within the bed alone."""

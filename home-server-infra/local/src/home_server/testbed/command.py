@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from rich.console import Console
 
@@ -48,7 +49,8 @@ def _inside(command: Sequence[str]) -> int:
     with laid_bed(settings) as bed:
         for name, address in EXAMPLE_HOSTS.items():
             bed.lay(Host(name, address))
-            bed.start(name)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(bed.start, EXAMPLE_HOSTS))
         environment = os.environ | bed.environment()
         environment["PATH"] = f"{settings.home / 'bin'}:{environment['PATH']}"
         if not command:

@@ -1,6 +1,6 @@
 """The lake on real components: exactly once, whatever is broken, asked or forgotten.
 
-The tests share the stack of `test_end_to_end` and leave it whole, each for the next.
+The tests share the stack of `test_exactly_once` and leave it whole, each for the next.
 """
 
 import hashlib
@@ -10,18 +10,17 @@ import subprocess
 import time
 from contextlib import contextmanager
 from datetime import date, timedelta
-from pathlib import Path
 
 import polars as pl
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
-from conftest import wait_for
+from conftest import ROOT, wait_for
 from known import check_silver, history_window, landed, made, quarantine, silver, state_of, version_of
 
 from data_platform_core.checkpoints import read_checkpoint
 from data_platform_core.contracts import CONTRACTS, ENTITIES
-from data_platform_core.layers import TOPICS, checkpoint, lake_table, lease, recovered_start
+from data_platform_core.layers import TOPICS, checkpoint, lease, recovered_start
 from data_platform_core.ledger import stores
 from data_platform_core.ledger.audit import audit
 from data_platform_core.quality.docs import pages
@@ -38,32 +37,6 @@ def started_anew(crm, settings):
     crm("up", "stream")
     wait_for(lambda: landed(settings), what="what was sent to land")
     check_silver(settings)
-
-
-# --- killed ---------------------------------------------------------------------
-
-
-def test_nothing_is_lost_or_doubled_when_the_stream_dies_with_all_committed(crm, settings):
-    """The other instants: between two commits in `test_end_to_end`, each of them in `test_lake_drills`."""
-    crm("down", "stream")
-    crm("generate", "live", "--tps", "60", "--for", "2s")
-    crm("up", "stream", env={"CRM_FAIL_POINT": "before_checkpoint:events"})
-    wait_for(lambda: state_of(crm, "stream") == "died", what="the death of the stream")
-    for layer, entity in (("silver", "events"), ("bronze", "events"), ("silver", "orders"), ("bronze", "profiles")):
-        without_checksum(settings, layer, entity)
-    started_anew(crm, settings)
-    for entity in ENTITIES:
-        bronze = pl.from_arrow(stores.open_table(settings, "bronze", entity).to_pyarrow_table())
-        assert not bronze.select("kafka_topic", "kafka_partition", "kafka_offset").is_duplicated().any()
-
-
-def without_checksum(settings, layer, entity):
-    """As a death between a version and its checksum leaves a table, or whoever writes none."""
-    bucket, table = place_of(lake_table(settings.lake_root, layer, entity))
-    key = f"{table}/_delta_log/{version_of(settings, layer, entity):020}.crc"
-    client = s3_client(settings)
-    client.head_object(Bucket=bucket, Key=key)
-    client.delete_object(Bucket=bucket, Key=key)
 
 
 # --- one writer -----------------------------------------------------------------------------------
@@ -232,10 +205,10 @@ def test_a_topic_is_backfilled_once_and_one_of_the_same_name_is_refused(crm, set
 
 
 def test_maintenance_beside_live_traffic_changes_no_row(crm, settings):
-    generator = crm.start("generate", "live", "--tps", "40", "--for", "20s")
-    report = json.loads(crm("maintenance", "events", "orders", "--json").stdout)
+    generator = crm.start("generate", "live", "--tps", "40", "--for", "10s")
+    report = json.loads(crm("maintenance", "events", "--json").stdout)
     generator.communicate(timeout=120)
-    assert {"bronze.events", "silver.orders", "quarantine.orders"} < report.keys()
+    assert report.keys() == {"bronze.events", "silver.events", "quarantine.events"}
     joined = [
         one for one in stores.open_table(settings, "silver", "events").history() if one["operation"] == "OPTIMIZE"
     ]
@@ -352,9 +325,7 @@ def smallest_messages(settings, topic):
 
 
 def test_a_mended_message_is_put_back_once(crm, settings):
-    good = json.loads(
-        (Path(__file__).parents[1] / "data-platform-core/tests/contracts/events.1.minimal.pass.json").read_text()
-    )
+    good = json.loads((ROOT / "data-platform-core/tests/contracts/events.1.minimal.pass.json").read_text())
     good |= {"event_id": f"{random.getrandbits(128):032x}", "device": "toaster"}
     producer = Producer({"bootstrap.servers": settings.kafka_address})
     producer.produce(TOPICS["events"], json.dumps(good).encode(), key=b"somebody")

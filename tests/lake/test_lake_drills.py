@@ -25,7 +25,7 @@ from known import (
     state_of,
 )
 
-from data_generator.cli import world_of
+from data_generator.configured import world_of
 from data_generator.load.store import ProfileFile
 from data_generator.sinks.kafka import KafkaSink
 from data_generator.world.records import Shop

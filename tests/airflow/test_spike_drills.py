@@ -7,17 +7,23 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 from conftest import wait_for
 
-from data_generator.cli import world_of
+from data_generator.configured import world_of
 from data_generator.load.store import ProfileFile
 from data_platform_core.kafka import client_settings
 from data_platform_core.layers import TOPICS
 from data_platform_core.ledger import stores
 from data_platform_core.ledger.made import Ledger
+from data_platform_core.settings import load_settings
 from home_server.demo import has_landed
 
 pytestmark = [pytest.mark.stack, pytest.mark.drill]
 
 LEAD, RAMP, HOLD = 10, 10, 60
+
+
+@pytest.fixture(scope="module")
+def settings(demo):
+    return load_settings()
 
 
 @pytest.mark.parametrize("peak", [3000, 5000])

@@ -1,0 +1,62 @@
+"""Every test is in a part, and a change is tested by the parts that it may break."""
+
+import pytest
+
+from data_platform_core.errors import UsageError
+from home_server.import_map import PACKAGES, files_imported_by, modules_imported_by
+from home_server.parts import FAST, PARTS, changed_files, parts_concerned, parts_named
+from home_server.places import ROOT
+
+
+def names(files):
+    return {part.name for part in parts_concerned(files)}
+
+
+def test_every_test_is_in_exactly_one_part():
+    found = [file for file in ROOT.rglob("test_*.py") if ".crm" not in file.parts and file.parent.name != "rules"]
+    assert len(found) > 50
+    for file in found:
+        path = str(file.relative_to(ROOT))
+        owners = [
+            part.name
+            for part in PARTS
+            if any(path == p or path.startswith(f"{p}/") for p in part.paths)
+            and not any(path.startswith(p.removeprefix("--ignore=")) for p in part.paths if p.startswith("--ignore="))
+        ]
+        assert len(owners) == 1, (path, owners)
+
+
+def test_a_change_concerns_the_parts_that_run_it_or_import_it_however_far_away():
+    assert names(["dags/crm_backfill.py"]) == {"airflow", "unit", "dags"}
+    assert names(["ansible/roles/kafka/tasks/main.yml"]) == {"infra", "unit"}
+    assert names(["dbt/models/marts/churn_risk.sql"]) == {"airflow", "warehouse", "unit", "dags"}
+    assert names(["tests/lake/test_lake.py"]) == {"lake"}
+    assert "warehouse" in names(["data-generator/src/data_generator/world/orders.py"])  # by own_warehouse.py
+    assert names(["spark_jobs/src/spark_jobs/streaming/land.py"]) == {"lake", "airflow", "spark"}
+    assert names(["docs/your-own-data.md", "README.md"]) == {"unit"}
+    assert names(["tests/conftest.py"]) == names(["Makefile"]) == {part.name for part in PARTS}
+    assert names(["LICENSE"]) == set()
+
+
+def test_imports_are_followed_within_functions_and_through_packages():
+    core = PACKAGES["data_platform_core"] / "data_platform_core"
+    files = files_imported_by([core / "ledger" / "audit.py"])
+    assert {core / "ledger" / "stores.py", core / "settings.py", core / "__init__.py"} <= files
+    assert "data_platform_core.settings" in set(modules_imported_by(core / "ledger" / "audit.py"))
+
+
+def test_parts_and_revisions_that_are_not_there_are_named():
+    with pytest.raises(UsageError, match="no part lakes: the parts of the tests are lake, airflow"):
+        parts_named(["lakes"])
+    with pytest.raises(UsageError, match="no-such-revision"):
+        changed_files("no-such-revision")
+    assert {part.name for part in parts_named(FAST)} == set(FAST)
+
+
+def test_what_is_not_committed_counts_as_changed(tmp_path):
+    stray = ROOT / "docs" / "stray.tmp"
+    stray.write_text("")
+    try:
+        assert "docs/stray.tmp" in changed_files("HEAD")
+    finally:
+        stray.unlink()
