@@ -70,7 +70,7 @@ def _install_uv() -> Path:
 
 def _install_platform(uv: Path) -> None:
     lock = ROOT / "requirements" / "platform.txt"
-    inputs = (lock, *(ROOT / package / "pyproject.toml" for package in PACKAGES))
+    inputs = (Path(__file__), lock, *(ROOT / package / "pyproject.toml" for package in PACKAGES))
     folder = HOME / "envs" / "platform"
     if _is_fresh("platform", *inputs):
         return
@@ -95,7 +95,9 @@ def _install_platform(uv: Path) -> None:
     )
     wrapper = HOME / "bin" / "crm"
     wrapper.parent.mkdir(exist_ok=True)
-    wrapper.write_text(f'#!/bin/sh\nexport CRM_HOME="{HOME}"\nexec "{folder}/bin/crm" "$@"\n')
+    # where it is set, each of our commands would compile what it imports anew: a second of each
+    unset = "unset PYTHONDONTWRITEBYTECODE"
+    wrapper.write_text(f'#!/bin/sh\nexport CRM_HOME="{HOME}"\n{unset}\nexec "{folder}/bin/crm" "$@"\n')
     wrapper.chmod(0o755)
     _stamp("platform", *inputs)
 

@@ -21,6 +21,7 @@ from home_server.toolchain import made_once
 
 _TOOLS = {  # program → Debian package
     "mmdebstrap": "mmdebstrap",
+    "gpg": "gpg",  # with which it finds the key of the mirror
     "systemd-nspawn": "systemd-container",
     "ip": "iproute2",
     "ssh": "openssh-client",
