@@ -11,8 +11,9 @@ from rich.console import Console
 
 from data_platform_core.errors import CrmError
 from data_platform_core.settings import Settings
-from home_server import stack
 from home_server.places import ROOT, SOURCES, env_bin
+from home_server.steps import run_steps
+from home_server.toolchain import setup_steps, write_platform_commands
 
 
 class LintFailed(CrmError):
@@ -46,7 +47,8 @@ def run_lint(settings: Settings, console: Console) -> None:
     Raises:
         LintFailed: names those that had something to say; what they said stands above.
     """
-    stack.set_up(settings, console)
+    write_platform_commands(settings)
+    run_steps([step for step in setup_steps(settings) if step.name == "set up dbt"], console)
     crm = str(settings.home / "bin" / "crm")
     here = ROOT
     checks: list[tuple[str, Path, list[str]]] = [

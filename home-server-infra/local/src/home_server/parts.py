@@ -31,30 +31,32 @@ class Part:
     """The set-up steps that must be done before it begins."""
     runs: tuple[str, ...] = ()
     """Folders and files whose programs its tests start, or whose text they read: a change of one concerns it."""
-    stack: bool = False
     on_every_core: bool = False
     on_test_hosts: bool = False
 
 
-_STACK = ("set up airflow", "set up dbt", "set up java", "set up postgres", "set up classes")
+STORE = "set up the store"
+"""The need of whichever S3 store a run is on."""
+_LAKE = ("set up java", "set up postgres", "set up jars", STORE)
+_STACK = (*_LAKE, "set up airflow", "set up dbt")
 
 PARTS = (
     Part(
         "lake", "the stream and the lake on real Kafka, S3 and PostgreSQL", ("tests/lake",), 600,
-        needs=_STACK, runs=(*_PYTHON, "requirements"), stack=True,
+        needs=_LAKE, runs=(*_PYTHON, "requirements"),
     ),
     Part(
         "airflow", "the main job and runs of its DAG by Airflow", ("tests/airflow",), 480,
-        needs=_STACK, runs=(*_PYTHON, "dags", "dbt", "env.sh", "requirements"), stack=True,
+        needs=_STACK, runs=(*_PYTHON, "dags", "dbt", "env.sh", "requirements"),
     ),
     Part(
         "infra", "the playbooks on test hosts", ("ansible/tests",), 330,
-        needs=("test host image",), runs=("ansible", "home-server-infra/monitoring", "home-server-infra/local/src"),
-        on_test_hosts=True,
+        needs=("test host image", "kafka archives"), on_test_hosts=True,
+        runs=("ansible", "home-server-infra/monitoring", "home-server-infra/local/src"),
     ),
     Part(
         "warehouse", "publish, gates and models on a real PostgreSQL", ("tests/warehouse",), 300,
-        needs=("set up dbt", "set up postgres", "set up java"), runs=("dbt", "requirements"), stack=True,
+        needs=("set up dbt", "set up postgres", "set up java"), runs=("dbt", "requirements"),
     ),
     Part(
         "unit", "what needs no stack", (

@@ -29,7 +29,7 @@ from home_server.components import (
 )
 from home_server.credentials import ensure_credentials
 from home_server.processes import Processes
-from home_server.steps import Step, run_steps
+from home_server.steps import Step, run_steps, with_needs
 from home_server.toolchain import setup_steps, write_platform_commands
 
 if TYPE_CHECKING:
@@ -72,17 +72,7 @@ def up_steps(settings: Settings, only: tuple[str, ...] = ()) -> list[Step]:
     ]
     steps = [*setup_steps(settings), *glue, *(starter(name) for name in names)]
     wanted = (*only, *(_LAID_OUT_BY[name] for name in only if name in _STORES))
-    return [step for step in steps if not only or step.name in _with_needs(steps, wanted)]
-
-
-def _with_needs(steps: list[Step], wanted: tuple[str, ...]) -> set[str]:
-    found: set[str] = set()
-    left = list(wanted)
-    while left:
-        name = left.pop()
-        found.add(name)
-        left += [need for step in steps if step.name == name for need in step.needs if need not in found]
-    return found
+    return with_needs(steps, wanted) if only else steps
 
 
 _STORES = ("kafka", "minio", "postgres", "seaweedfs")

@@ -6,7 +6,7 @@ import json
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +31,17 @@ class Step:
     name: str
     run: Callable[[], str | None]
     needs: tuple[str, ...] = ()
+
+
+def with_needs(steps: Sequence[Step], wanted: Iterable[str]) -> list[Step]:
+    """Of a plan, the steps that are wanted, and those that these need, and those in turn."""
+    found: set[str] = set()
+    left = list(wanted)
+    while left:
+        name = left.pop()
+        found.add(name)
+        left += [need for step in steps if step.name == name for need in step.needs if need not in found]
+    return [step for step in steps if step.name in found]
 
 
 def run_steps(steps: Sequence[Step], console: Console, watch: Callable[[], None] = lambda: None) -> dict[str, float]:

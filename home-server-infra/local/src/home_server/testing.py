@@ -25,9 +25,9 @@ from rich.table import Table
 from data_platform_core.errors import CrmError
 from data_platform_core.settings import USUAL_PORTS, Settings
 from home_server import stack
-from home_server.parts import FAST, PARTS, Part, changed_files, parts_concerned, parts_named
+from home_server.parts import FAST, PARTS, STORE, Part, changed_files, parts_concerned, parts_named
 from home_server.places import ROOT, env_bin
-from home_server.steps import Failed, Step, run_steps, tracked
+from home_server.steps import Failed, Step, run_steps, tracked, with_needs
 from home_server.testbed.base import base_steps, why_not
 from home_server.testbed.bed import run_in_bed
 from home_server.toolchain import setup_steps, write_platform_commands
@@ -112,7 +112,7 @@ def run_drills(settings: Settings, console: Console, arguments: Sequence[str]) -
     _clear_left_over_stacks(settings, console)
     failed = []
     for part in PARTS:
-        if part.stack or part.name == "unit":
+        if not part.on_test_hosts:
             result = _run_part(settings, part, console, ("-m", "drill", *arguments), None)
             failed += [] if result.passes else [f"the drills of {part.name}"]
     if not arguments:  # which choose among the drills
@@ -141,10 +141,15 @@ def run_infra_tests(settings: Settings, console: Console, drill: bool, arguments
 # --- parts ------------------------------------------------------------------------------------
 
 
+def _needs(settings: Settings, part: Part) -> tuple[str, ...]:
+    return tuple(f"set up {settings.s3_store}" if need == STORE else need for need in part.needs)
+
+
 def _set_up(settings: Settings, parts: Sequence[Part]) -> list[Step]:
-    """What must be installed before these parts can run."""
+    """What must be installed before these parts can run, and no more."""
     on_hosts = any(part.on_test_hosts for part in parts) and why_not() is None
-    return [*setup_steps(settings), *(base_steps(settings) if on_hosts else [])]
+    steps = [*setup_steps(settings), *(base_steps(settings) if on_hosts else [])]
+    return with_needs(steps, [need for part in parts for need in _needs(settings, part)])
 
 
 def _side_by_side(
@@ -170,11 +175,7 @@ def _side_by_side(
         word = f"{result.tests} tests"
         return word if result.passes else Failed(f"{word}, some failed")
 
-    store = f"set up {settings.s3_store}"
-    steps = [
-        Step(part.name, lambda part=part: run(part), (*part.needs, *((store,) if part.stack else ())))  # type: ignore[misc]
-        for part in parts
-    ]
+    steps = [Step(part.name, lambda part=part: run(part), _needs(settings, part)) for part in parts]  # type: ignore[misc]
     run_steps([*_set_up(settings, parts), *steps], console)
     return [results[part.name] for part in parts]
 
