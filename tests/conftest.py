@@ -68,6 +68,8 @@ class Crm:
                 code = end.code or 0
             finally:
                 signal.signal(signal.SIGTERM, handler)
+        if code in (130, 143):
+            pytest.exit("interrupted")
         return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
     def start(self, *arguments):

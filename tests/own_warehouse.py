@@ -117,6 +117,8 @@ class _DbtShell:
 
     def run(self, words, project, target):
         """Whether a command succeeds, in a project, with a folder for what it makes."""
+        for made in (*target.glob("*.json"), *target.glob("*.html")):  # by the command before
+            made.unlink()
         request = {"words": words, "folder": str(project), "target": str(target), "output": str(self._output)}
         self._process.stdin.write(f"{json.dumps(request)}\n")
         self._process.stdin.flush()

@@ -32,7 +32,11 @@ def odd_subjects(log: str) -> list[str]:
 def _check_subjects() -> str:
     """What is wrong with the subjects of the commits that HEAD has; nothing where this is no clone."""
     command = ["git", "log", "--no-merges", "--format=%s"]
+    if not (ROOT / ".git").exists():
+        return ""
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        return done.stderr
     odd = odd_subjects(done.stdout)
     return "\n".join(["not of the form `type: Verb description #issue`:", *odd]) if odd else ""
 

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -22,12 +22,12 @@ from xml.etree import ElementTree
 from rich.console import Console
 from rich.table import Table
 
-from data_platform_core.errors import CrmError
+from data_platform_core.errors import CrmError, UsageError
 from data_platform_core.settings import USUAL_PORTS, Settings
 from home_server import stack
 from home_server.parts import FAST, PARTS, STORE, Part, changed_files, parts_concerned, parts_named
 from home_server.places import ROOT, env_bin
-from home_server.steps import Failed, Step, run_steps, tracked, with_needs
+from home_server.steps import Failed, Step, cancelled, run_steps, tracked, with_needs
 from home_server.testbed.base import base_steps, why_not
 from home_server.testbed.bed import run_in_bed
 from home_server.toolchain import setup_steps, write_platform_commands
@@ -37,6 +37,8 @@ _PARTS_AT_ONCE = 2
 """Beside the parts on a whole stack, which wait most of their time; more would make all of them late on two cores."""
 _WHOLE_STACK = ("lake", "airflow")
 _SLOWEST_SHOWN = 12
+_BUDGETS_AT_MOST = 6
+"""A part that takes so many times its budget hangs."""
 _NOTHING_COLLECTED = 5
 """The exit code of a pytest that found no test, as of a part in which an expression chose none."""
 
@@ -55,6 +57,8 @@ class _Result:
     tests: int = 0
     skipped: int = 0
     slowest: tuple[tuple[float, str], ...] = ()
+    not_run: str = ""
+    """Why it was not run, where it could not be."""
 
 
 def run_tests(settings: Settings, console: Console, words: Sequence[str], fast: bool, changed: bool) -> None:
@@ -76,7 +80,9 @@ def run_tests(settings: Settings, console: Console, words: Sequence[str], fast: 
         console.print(f"changed since {revision}: {', '.join(part.name for part in concerned) or 'nothing with tests'}")
     else:
         concerned = PARTS
-    parts = [part for part in parts_named((*names, *(FAST if fast else ()))) if part in concerned]
+    parts = [part for part in parts_named(names) if part in concerned and (part.name in FAST or not fast)]
+    if files := [word.partition("::")[0] for word in arguments if _is_file(word)]:
+        parts = [part for part in parts if any(part.owns(file) for file in files)]
     if not parts:
         return
     write_platform_commands(settings)
@@ -90,6 +96,12 @@ def run_tests(settings: Settings, console: Console, words: Sequence[str], fast: 
     console.print(_summary(results, time.monotonic() - begun))
     if failed := [result.part.name for result in results if not result.passes]:
         raise TestsFailed(f"tests failed in {', '.join(failed)}; `crm test {failed[0]}` runs that part alone")
+    if not any(result.tests or result.not_run for result in results):
+        raise UsageError(f"no test of {', '.join(part.name for part in parts)} is chosen by {' '.join(arguments)}")
+
+
+def _is_file(word: str) -> bool:
+    return not word.startswith("-") and word.partition("::")[0].endswith(".py")
 
 
 def _split(words: Sequence[str], known: set[str]) -> tuple[list[str], list[str]]:
@@ -111,9 +123,10 @@ def run_drills(settings: Settings, console: Console, arguments: Sequence[str]) -
     stack.set_up(settings, console)
     _clear_left_over_stacks(settings, console)
     failed = []
+    files = [word.partition("::")[0] for word in arguments if _is_file(word)]
     for part in PARTS:
-        if not part.on_test_hosts:
-            result = _run_part(settings, part, console, ("-m", "drill", *arguments), None)
+        if part.has_drills and not part.on_test_hosts and (not files or any(part.owns(file) for file in files)):
+            result = _run_part(settings, part, console, ("-m", "drill", *arguments), None, drill=True)
             failed += [] if result.passes else [f"the drills of {part.name}"]
     if not arguments:  # which choose among the drills
         other = settings.model_copy(update={"s3_store": "minio" if settings.s3_store == "seaweedfs" else "seaweedfs"})
@@ -162,17 +175,16 @@ def _side_by_side(
 
     def run(part: Part) -> str:
         log = settings.home / "logs" / f"test-{part.name}.log"
-        with log.open("wb") as output:
-            if part.name in _WHOLE_STACK:
-                result = _run_part(settings, part, console, arguments, output)
-            else:
-                with turn:
-                    result = _run_part(settings, part, console, arguments, output)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("wb") as output, nullcontext() if part.name in _WHOLE_STACK else turn:
+            if cancelled.is_set():  # while it waited for its turn
+                raise CrmError(f"{part.name}: given up")
+            result = _run_part(settings, part, console, arguments, output)
         results[part.name] = result
         with printing:
             console.rule(f"{part.name}: {part.what}", align="left")
             console.out(log.read_text(errors="replace"), highlight=False)
-        word = f"{result.tests} tests"
+        word = result.not_run or f"{result.tests} tests"
         return word if result.passes else Failed(f"{word}, some failed")
 
     steps = [Step(part.name, lambda part=part: run(part), _needs(settings, part)) for part in parts]  # type: ignore[misc]
@@ -181,16 +193,21 @@ def _side_by_side(
 
 
 def _run_part(
-    settings: Settings, part: Part, console: Console, arguments: Sequence[str], output: IO[bytes] | None
+    settings: Settings,
+    part: Part,
+    console: Console,
+    arguments: Sequence[str],
+    output: IO[bytes] | None,
+    drill: bool = False,
 ) -> _Result:
     """Run a part; its output goes to the terminal or into a file."""
     if part.on_test_hosts and (reason := why_not()):
         console.print(f"[yellow]{part.name} is skipped:[/yellow] {reason}")
-        return _Result(part, True, 0.0)
+        return _Result(part, True, 0.0, not_run=f"skipped: {reason}")
     report = settings.home / "logs" / f"test-{part.name}.xml"
     report.parent.mkdir(parents=True, exist_ok=True)
     report.unlink(missing_ok=True)
-    named = any(word.partition("::")[0].endswith(".py") for word in arguments)  # then these files, and no others
+    named = any(_is_file(word) for word in arguments)  # then these files, and no others
     paths = [path for path in part.paths if not named or path.startswith("--")]
     workers = _ON_EVERY_CORE if part.on_every_core and not arguments else ()  # which may ask for --pdb
     python = env_bin(settings, part.environment, "python")
@@ -199,31 +216,35 @@ def _run_part(
     if part.on_test_hosts:
         code = run_in_bed(settings, command, os.environ | {"CRM_HOME": str(settings.home)}, output)
     else:
-        with _own_stack(settings, console) as environment:
+        with _own_stack(settings, console, has_ports=part.stack or drill, as_users_run_it=drill) as environment:
             process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
             with tracked(process):
-                code = _wait(process)
+                code = _wait(process, None if arguments else _BUDGETS_AT_MOST * part.budget_seconds)
     passes = code == 0 or (code == _NOTHING_COLLECTED and bool(arguments))
     return _with_figures(part, passes, time.monotonic() - begun, report)
 
 
-def _wait(process: subprocess.Popen[bytes]) -> int:
-    """Wait for pytest; where we are to end, it ends first, and takes back what its fixtures made."""
+def _wait(process: subprocess.Popen[bytes], within_seconds: float | None) -> int:
+    """Wait for pytest, which is ended where it hangs; where we are to end, it ends first."""
     try:
-        return process.wait()
-    except BaseException:
-        process.send_signal(signal.SIGINT)
+        return process.wait(within_seconds)
+    except BaseException as error:
+        if not isinstance(error, KeyboardInterrupt):
+            process.send_signal(signal.SIGINT)
         try:
             process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
+        if isinstance(error, subprocess.TimeoutExpired):
+            return process.wait()
         raise
 
 
 def _with_figures(part: Part, passes: bool, seconds: float, report: Path) -> _Result:
-    if not report.exists():
+    try:
+        cases = list(ElementTree.parse(report).getroot().iter("testcase"))
+    except (OSError, ElementTree.ParseError):  # of a pytest that was killed
         return _Result(part, passes, seconds)
-    cases = list(ElementTree.parse(report).getroot().iter("testcase"))
     slowest = sorted(((float(case.get("time", 0)), str(case.get("name"))) for case in cases), reverse=True)
     skipped = sum(case.find("skipped") is not None for case in cases)
     return _Result(part, passes, seconds, len(cases), skipped, tuple(slowest[:_SLOWEST_SHOWN]))
@@ -236,7 +257,7 @@ def _summary(results: Sequence[_Result], seconds: float) -> Table:
         table.add_column(column, justify="right")
     table.add_column("")
     for one in results:
-        verdict = "[green]passed[/green]" if one.passes else "[red]failed[/red]"
+        verdict = one.not_run or ("[green]passed[/green]" if one.passes else "[red]failed[/red]")
         late = " [yellow]over its budget[/yellow]" if one.seconds > one.part.budget_seconds else ""
         figures = (one.tests, one.skipped, f"{one.seconds:.0f}", one.part.budget_seconds)
         table.add_row(one.part.name, *map(str, figures), verdict + late)
@@ -252,9 +273,11 @@ def _summary(results: Sequence[_Result], seconds: float) -> Table:
 
 
 @contextmanager
-def _own_stack(settings: Settings, console: Console) -> Iterator[dict[str, str]]:
+def _own_stack(
+    settings: Settings, console: Console, has_ports: bool = True, as_users_run_it: bool = False
+) -> Iterator[dict[str, str]]:
     """The environment of a stack of the tests' own: own ports, own folder; gone afterwards, come what may."""
-    with _port_offset() as offset:
+    with _port_offset() if has_ports else nullcontext(_NO_OFFSET) as offset:
         made = Path(tempfile.mkdtemp(prefix="new-", dir=settings.home))
         folder = made.with_name(made.name.replace("new-", "test-", 1))
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("CRM_", "AIRFLOW", "SPARK"))}
@@ -265,12 +288,11 @@ def _own_stack(settings: Settings, console: Console) -> Iterator[dict[str, str]]
             "CRM_WORLD_CUSTOMERS": "2000",
             "CRM_WORLD_PRODUCTS": "40",
             "CRM_WORLD_EVENTS_PER_DAY": "3000",
-            "CRM_STREAM_MASTERS_TRIGGER_SECONDS": "2",  # what is sent has landed once the masters have
             "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
-            # a JVM that lives for a minute spends half of its time on compiling what it runs a few times
-            "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1",
             "CRM_S3_STORE": settings.s3_store,
         }
+        if not as_users_run_it:
+            environment |= _QUICK
         with (made / "tests.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             made.rename(folder)  # held before another run can take it for left over
@@ -278,6 +300,14 @@ def _own_stack(settings: Settings, console: Console) -> Iterator[dict[str, str]]
                 yield environment
             finally:
                 _reset(settings, folder, environment, console)
+
+
+_QUICK = {
+    "CRM_STREAM_MASTERS_TRIGGER_SECONDS": "2",  # what is sent has landed once the masters have
+    # a JVM that lives for a minute spends half of its time on compiling what it runs a few times
+    "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1",
+}
+"""What makes tests quick and measures false: drills go without."""
 
 
 def _reset(settings: Settings, folder: Path, environment: dict[str, str], console: Console) -> None:
@@ -307,8 +337,10 @@ def _is_held(lock: Path) -> bool:
     return False
 
 
-_OFFSETS = range(20_000, 23_000, 943)
-"""So far apart that no port of a stack, nor of those that its tests start 300 and 600 ports further, is another's."""
+_OFFSETS = range(20_000, 22_940, 147)
+"""No port of a stack, nor of those that its tests start 300 and 600 ports further, is another offset's."""
+_NO_OFFSET = 19_000
+"""Of parts whose tests start nothing."""
 _MARKER_PORT = 4000
 """Held, at its offset, by whoever has the offset: two runs may look for one at once."""
 
@@ -325,7 +357,7 @@ def _port_offset() -> Iterator[int]:
             if all(_is_free(port + offset) for port in USUAL_PORTS.values()):
                 yield offset
                 return
-    raise CrmError("no free ports for the tests' stack between 24000 and 32163: end what holds them")
+    raise CrmError("no free ports for the tests' stack between 24000 and 32860: end what holds them")
 
 
 def _is_free(port: int) -> bool:

@@ -16,6 +16,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 from data_platform_core.errors import CrmError
 from data_platform_core.settings import Settings
 from home_server.places import CONDITIONAL, IVY, REQUIREMENTS, ROOT, env_bin, jars, setup_log
@@ -173,9 +175,9 @@ def _minio(settings: Settings) -> str | None:
             "GOTOOLCHAIN": "local",
             "GOFLAGS": "-modcacherw -buildvcs=false",
             "CGO_ENABLED": "0",
-            # a sixth less of the compiler's time: it collects no garbage below this size, of which two run at once
+            # a tenth less of the compiler's time: it collects no garbage while all that run at once have room
             "GOGC": "off",
-            "GOMEMLIMIT": "1500MiB",
+            "GOMEMLIMIT": f"{_compilers_share() // 2**20}MiB",
         }
         flags = ["-ldflags=-s -w", "-gcflags=all=-dwarf=false"]  # nobody debugs it
         command = [str(go), "install", *flags, f"github.com/minio/minio@{MINIO_VERSION}"]
@@ -184,6 +186,11 @@ def _minio(settings: Settings) -> str | None:
         shutil.rmtree(cache / "go-build", ignore_errors=True)
 
     return made_once(settings, f"minio-{MINIO_VERSION}", [], build)
+
+
+def _compilers_share() -> int:
+    """The bytes that each of the compilers, one a core, may take of a quarter of the memory."""
+    return min(1500 * 2**20, psutil.virtual_memory().total // 4 // (os.cpu_count() or 1))
 
 
 # --- how a piece is made once -----------------------------------------------------------------
@@ -214,8 +221,11 @@ def _uv(settings: Settings, name: str, *arguments: str) -> None:
 def _write_commands(settings: Settings, environment: str) -> None:
     for program in _COMMANDS.get(environment, ()):
         wrapper = settings.home / "bin" / program
+        text = f'#!/bin/sh\nexec "{env_bin(settings, environment, program)}" "$@"\n'
+        if wrapper.exists() and wrapper.read_text() == text:
+            continue  # somebody may be running it
         wrapper.parent.mkdir(exist_ok=True)
-        wrapper.write_text(f'#!/bin/sh\nexec "{env_bin(settings, environment, program)}" "$@"\n')
+        wrapper.write_text(text)
         wrapper.chmod(0o755)
 
 
