@@ -140,7 +140,7 @@ def warehouse(warehouse_server, tmp_path):
     return Warehouse(warehouse_server, tmp_path)
 
 
-def wait_for(condition, within_seconds=120.0, what="the condition"):
+def wait_for(condition, within_seconds=300.0, what="the condition"):
     """Wait until a condition is true, with a limit."""
     deadline = time.monotonic() + within_seconds
     while not (value := condition()):

@@ -270,7 +270,10 @@ def holds(client, settings, key, customer):
     data = read_object(client, f"s3a://{settings.s3_bucket}/{key}")
     if key.endswith(".parquet") and data[:4] == b"PAR1":
         frame = pl.read_parquet(data)
-        return any(customer in str(row) for row in frame.rows())
+        messages = frame.select(pl.col(pl.Binary))
+        if any(column.bin.contains(customer.encode()).any() for column in messages):
+            return True
+        return customer in frame.drop(messages.columns).write_ndjson()
     return customer.encode() in data
 
 
@@ -303,7 +306,8 @@ def test_a_program_that_has_read_a_table_ends_well(settings):
         "rows = open_table(load_settings(), 'silver', 'events').to_pyarrow_table()\n"
     )
     command = [env_bin(settings, "platform", "python"), "-c", program]
-    assert [subprocess.run(command, capture_output=True).returncode for _ in range(4)] == [0] * 4
+    programs = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(4)]
+    assert [program.wait(120) for program in programs] == [0] * 4
 
 
 @contextmanager

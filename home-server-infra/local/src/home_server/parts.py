@@ -46,7 +46,7 @@ class Part:
 
 STORE = "set up the store"
 """The need of whichever S3 store a run is on."""
-_LAKE = ("set up java", "set up postgres", "set up jars", STORE)
+_LAKE = ("set up java", "set up postgres", "set up classes", STORE)
 _STACK = (*_LAKE, "set up airflow", "set up dbt")
 
 PARTS = (

@@ -36,7 +36,7 @@ class Component:
     ports: Mapping[str, int] = field(default_factory=dict)
     address: str = ""
     prepare: Callable[[], None] = lambda: None
-    ready_within_seconds: float = 120.0
+    ready_within_seconds: float = 300.0
 
 
 class Processes:

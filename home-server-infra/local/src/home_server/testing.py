@@ -25,6 +25,8 @@ from rich.table import Table
 from data_platform_core.errors import CrmError, UsageError
 from data_platform_core.settings import USUAL_PORTS, Settings
 from home_server import stack
+from home_server.components import archive_classes
+from home_server.credentials import ensure_credentials
 from home_server.parts import FAST, PARTS, STORE, Part, changed_files, parts_concerned, parts_named
 from home_server.places import ROOT, env_bin
 from home_server.steps import Failed, Step, cancelled, run_steps, tracked, with_needs
@@ -34,8 +36,7 @@ from home_server.toolchain import setup_steps, write_platform_commands
 
 _ON_EVERY_CORE = ("-n", "logical", "--dist", "worksteal")
 _PARTS_AT_ONCE = 2
-"""Beside the parts on a whole stack, which wait most of their time; more would make all of them late on two cores."""
-_WHOLE_STACK = ("lake", "airflow")
+"""On two cores: of four at once each was late for what it waits for, and none was done sooner."""
 _SLOWEST_SHOWN = 12
 _BUDGETS_AT_MOST = 6
 """A part that takes so many times its budget hangs."""
@@ -161,8 +162,18 @@ def _needs(settings: Settings, part: Part) -> tuple[str, ...]:
 def _set_up(settings: Settings, parts: Sequence[Part]) -> list[Step]:
     """What must be installed before these parts can run, and no more."""
     on_hosts = any(part.on_test_hosts for part in parts) and why_not() is None
-    steps = [*setup_steps(settings), *(base_steps(settings) if on_hosts else [])]
+    classes = Step("set up classes", lambda: _archive_classes(settings), ("set up jars", "set up java"))
+    steps = [*setup_steps(settings), classes, *(base_steps(settings) if on_hosts else [])]
     return with_needs(steps, [need for part in parts for need in _needs(settings, part)])
+
+
+def _archive_classes(settings: Settings) -> str | None:
+    """Have the archive of Spark's classes before the stacks, both of which would wait for it."""
+    with tempfile.TemporaryDirectory(dir=settings.home) as folder:
+        credentials = Path(folder) / "credentials.env"
+        ensure_credentials(credentials, {}, _NO_OFFSET)
+        of_no_stack = Settings(_env_file=credentials, home=settings.home, stack=Path(folder))  # type: ignore[call-arg]
+        return archive_classes(of_no_stack)
 
 
 def _side_by_side(
@@ -176,7 +187,7 @@ def _side_by_side(
     def run(part: Part) -> str:
         log = settings.home / "logs" / f"test-{part.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("wb") as output, nullcontext() if part.name in _WHOLE_STACK else turn:
+        with log.open("wb") as output, turn:
             if cancelled.is_set():  # while it waited for its turn
                 raise CrmError(f"{part.name}: given up")
             result = _run_part(settings, part, console, arguments, output)

@@ -175,7 +175,7 @@ def _minio(settings: Settings) -> str | None:
             "GOTOOLCHAIN": "local",
             "GOFLAGS": "-modcacherw -buildvcs=false",
             "CGO_ENABLED": "0",
-            # a tenth less of the compiler's time: it collects no garbage while all that run at once have room
+            # less of the compiler's time: it collects no garbage while all that run at once have room
             "GOGC": "off",
             "GOMEMLIMIT": f"{_compilers_share() // 2**20}MiB",
         }
