@@ -34,6 +34,7 @@ class Part:
     stack: bool = False
     """Whether its tests start components, on ports of their own."""
     has_drills: bool = False
+    """Whether `make drill` runs some of its tests; those of the playbooks are run by `make drill-infra`."""
     on_every_core: bool = False
     on_test_hosts: bool = False
 
@@ -88,7 +89,7 @@ PARTS = (
 )  # fmt: skip
 """In the order in which they begin: those that take longest first."""
 
-FAST = ("unit", "spark", "dags")
+FAST = tuple(part.name for part in PARTS if not (part.stack or part.on_test_hosts))
 """Those that need neither a stack nor a test host."""
 
 

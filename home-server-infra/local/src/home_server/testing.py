@@ -81,9 +81,8 @@ def run_tests(settings: Settings, console: Console, words: Sequence[str], fast: 
         console.print(f"changed since {revision}: {', '.join(part.name for part in concerned) or 'nothing with tests'}")
     else:
         concerned = PARTS
-    parts = [part for part in parts_named(names) if part in concerned and (part.name in FAST or not fast)]
-    if files := [word.partition("::")[0] for word in arguments if _is_file(word)]:
-        parts = [part for part in parts if any(part.owns(file) for file in files)]
+    chosen = [part for part in parts_named(names) if part in concerned and (part.name in FAST or not fast)]
+    parts = _owners(chosen, arguments)
     if not parts:
         return
     write_platform_commands(settings)
@@ -99,6 +98,12 @@ def run_tests(settings: Settings, console: Console, words: Sequence[str], fast: 
         raise TestsFailed(f"tests failed in {', '.join(failed)}; `crm test {failed[0]}` runs that part alone")
     if not any(result.tests or result.not_run for result in results):
         raise UsageError(f"no test of {', '.join(part.name for part in parts)} is chosen by {' '.join(arguments)}")
+
+
+def _owners(parts: Sequence[Part], arguments: Sequence[str]) -> list[Part]:
+    """The parts whose files are named to pytest; all of them where none is."""
+    files = [word.partition("::")[0] for word in arguments if _is_file(word)]
+    return [part for part in parts if not files or any(part.owns(file) for file in files)]
 
 
 def _is_file(word: str) -> bool:
@@ -124,11 +129,9 @@ def run_drills(settings: Settings, console: Console, arguments: Sequence[str]) -
     stack.set_up(settings, console)
     _clear_left_over_stacks(settings, console)
     failed = []
-    files = [word.partition("::")[0] for word in arguments if _is_file(word)]
-    for part in PARTS:
-        if part.has_drills and not part.on_test_hosts and (not files or any(part.owns(file) for file in files)):
-            result = _run_part(settings, part, console, ("-m", "drill", *arguments), None, drill=True)
-            failed += [] if result.passes else [f"the drills of {part.name}"]
+    for part in _owners([part for part in PARTS if part.has_drills], arguments):
+        result = _run_part(settings, part, console, ("-m", "drill", *arguments), None, drill=True)
+        failed += [] if result.passes else [f"the drills of {part.name}"]
     if not arguments:  # which choose among the drills
         other = settings.model_copy(update={"s3_store": "minio" if settings.s3_store == "seaweedfs" else "seaweedfs"})
         stack.set_up(other, console)
